@@ -1,0 +1,2 @@
+//! kluis
+fn main() {}

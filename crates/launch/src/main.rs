@@ -1,0 +1,2 @@
+//! kluis-launch
+fn main() {}
