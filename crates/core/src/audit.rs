@@ -466,7 +466,6 @@ impl Frontier {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Checkpoint {
     /// Which installation.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub installation: InstallationId,
     /// The installation's epoch: moves when a backup is restored.
     pub epoch: u64,
@@ -477,7 +476,6 @@ pub struct Checkpoint {
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub root: Hash,
     /// When it was signed.
-    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub time: Timestamp,
 }
 

@@ -13,7 +13,7 @@ use crate::name::SecretName;
 use crate::sealed::Canonical;
 
 /// How long a deleted secret can be recovered, unless its workspace says otherwise: 90 days.
-pub const DEFAULT_RETENTION: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+pub const DEFAULT_RETENTION: Duration = Duration::from_hours(90 * 24);
 /// The longest content type, in bytes.
 pub const MAX_CONTENT_TYPE: usize = 255;
 /// The most tags a version can have.
@@ -137,11 +137,9 @@ pub struct Attributes {
     pub tags: BTreeMap<String, String>,
     /// Informs readers: not meant to be used before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub not_before: Option<Timestamp>,
     /// Informs readers: not meant to be used after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub expires: Option<Timestamp>,
 }
 
