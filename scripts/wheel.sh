@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Builds the wheel `kluis`: the SDK's extension and the executables kluis and kluis-launch. Prints the wheel's path.
+# PROFILE=dev (as ./quickstart and ./test do) or release (default).
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+cd "$ROOT"
+
+profile=${PROFILE:-release}
+folder=$profile
+[ "$profile" = dev ] && folder=debug
+target=${CARGO_TARGET_DIR:-target}
+
+cargo build --locked --profile "$profile" -p kluis-cli -p kluis-launch >&2
+scripts=python/kluis.data/scripts
+mkdir -p "$scripts"
+for binary in kluis kluis-launch; do
+  # A new file, never overwritten in place: a copy that is running stays whole.
+  cp "$target/$folder/$binary" "$scripts/.$binary.new"
+  [ "$profile" = dev ] && strip --strip-debug "$scripts/.$binary.new"
+  mv "$scripts/.$binary.new" "$scripts/$binary"
+done
+rm -rf dist/wheel.new
+.venv/bin/maturin build --quiet --locked --profile "$profile" --manifest-path python/Cargo.toml --out dist/wheel.new >&2
+wheel=$(find dist/wheel.new -name '*.whl')
+mv "$wheel" dist/
+rm -r dist/wheel.new
+printf '%s\n' "dist/$(basename "$wheel")"
