@@ -122,8 +122,17 @@ pub struct BlobOpener {
 
 impl BlobOpener {
     /// Opens the next segment. Each but the last has [`BLOB_SEGMENT_BYTES`] + [`BLOB_SEGMENT_OVERHEAD`] bytes; `last`
-    /// says that nothing follows, and does not open if that is not what was sealed.
+    /// says that nothing follows, and does not open if that is not what was sealed. After one that does not open, no other
+    /// does.
     pub fn segment(&mut self, sealed: &[u8], last: bool) -> Result<Vec<u8>, Error> {
+        let opened = self.open(sealed, last);
+        if opened.is_err() {
+            self.stream.state = State::Failed;
+        }
+        opened
+    }
+
+    fn open(&mut self, sealed: &[u8], last: bool) -> Result<Vec<u8>, Error> {
         let length = sealed.len().checked_sub(TAG_BYTES).ok_or(DAMAGED)?;
         let nonce = self.stream.next(length, last).map_err(|_| DAMAGED)?;
         let mut out = sealed.to_vec();
@@ -137,7 +146,7 @@ impl BlobOpener {
     /// Whether the last segment was there. A reader that runs out of input asks this: without it a cut blob would
     /// look complete.
     pub fn finish(self) -> Result<(), Error> {
-        if self.stream.ended { Ok(()) } else { Err(DAMAGED) }
+        if self.stream.state == State::Ended { Ok(()) } else { Err(DAMAGED) }
     }
 }
 
@@ -147,12 +156,19 @@ struct Stream {
     key: Key,
     place: Vec<u8>,
     counter: u64,
-    ended: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    Ended,
+    Failed,
 }
 
 impl Stream {
     fn new(key: Key, workspace: WorkspaceId, blob: BlobId) -> Self {
-        Self { key, place: binding::blob_segment(workspace, blob), counter: 0, ended: false }
+        Self { key, place: binding::blob_segment(workspace, blob), counter: 0, state: State::Open }
     }
 
     fn next(&mut self, length: usize, last: bool) -> Result<Nonce, Error> {
@@ -161,14 +177,16 @@ impl Stream {
             (true, 0) => self.counter == 0,
             (true, n) => n <= BLOB_SEGMENT_BYTES,
         };
-        if self.ended || !fits {
+        if self.state != State::Open || !fits {
             return Err(Error::Segment { length });
         }
         let mut nonce = [0; NONCE_LEN];
         nonce[3..11].copy_from_slice(&self.counter.to_be_bytes());
         nonce[11] = u8::from(last);
         self.counter += 1;
-        self.ended = last;
+        if last {
+            self.state = State::Ended;
+        }
         Ok(Nonce::assume_unique_for_key(nonce))
     }
 }

@@ -57,6 +57,7 @@ pub struct Vault {
 /// Everything that the root key wraps, under the new root key, ready to be stored in one unit of work. Hand it to
 /// [`Vault::adopt_root`] once that is committed; dropped instead, nothing has happened.
 #[derive(Debug)]
+#[must_use = "store it, then hand it to Vault::adopt_root"]
 pub struct RotatedRoot {
     /// Replaces the stored ones.
     pub installation: InstallationKeys,
