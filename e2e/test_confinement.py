@@ -1,0 +1,112 @@
+"""A run on `server` reads its own folder and nothing of the server's, the owner's or another run's."""
+
+import json
+
+from kluis_server import wait_for
+
+LOOK = """
+import json, os, pathlib, sys
+
+def look(path):
+    try:
+        p = pathlib.Path(path)
+        return sorted(x.name for x in p.iterdir()) if p.is_dir() else p.read_bytes()[:20].hex()
+    except OSError as e:
+        return type(e).__name__
+
+ppid = os.getppid()
+report = {
+    "data": look(os.environ["DATA"]),
+    "root key": look(os.environ["DATA"] + "/root.key"),
+    "config": look(os.environ["CONFIG"]),
+    "credentials": look(os.environ["CONFIG"] + "/credentials.json"),
+    "own": look("."),
+    "environ": sorted(k for k in os.environ),
+    "server environ": look("/proc/%s/environ" % os.environ["SERVER_PID"]),
+    "server mem": look("/proc/%s/mem" % os.environ["SERVER_PID"]),
+    "server cwd": look("/proc/%s/cwd" % os.environ["SERVER_PID"]),
+    "server root": look("/proc/%s/root" % os.environ["SERVER_PID"] + os.environ["DATA"]),
+    "run dir": os.environ["KLUIS_RUN_DIR"],
+    "neighbours": look(pathlib.Path(os.environ["KLUIS_RUN_DIR"]).parent),
+}
+pathlib.Path("outputs/report.json").write_text(json.dumps(report))
+"""
+
+WAIT = """
+import os, time, pathlib
+pathlib.Path("outputs").mkdir(exist_ok=True)
+pathlib.Path("neighbour-was-here").write_text("x")
+while not os.path.exists(os.environ["STOP"]):
+    time.sleep(0.05)
+"""
+
+
+def test_a_run_sees_its_own_folder_only(server, tmp_path):
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "look.py").write_text(LOOK)
+    (project / "wait.py").write_text(WAIT)
+    stop = tmp_path / "stop"
+    # A neighbour that is alive while we look.
+    neighbour = server.ok("run", "submit", "--compute", "server", "--env", f"STOP={stop}", "wait.py", cwd=project).strip()
+    wait_for("the neighbour", lambda: server.json("run", "show", neighbour)["status"] == "running")
+    run = server.ok(
+        "run", "submit", "--compute", "server",
+        "--env", f"DATA={server.data}", "--env", f"CONFIG={server.config}", "--env", f"SERVER_PID={server.process.pid}",
+        "look.py", cwd=project,
+    ).strip()  # fmt: skip
+    assert server.cli("run", "wait", run).returncode == 0, server.ok("run", "logs", "--system", run)
+    out = tmp_path / "out"
+    server.ok("run", "download", run, "--outputs", "--to", str(out))
+    report = json.loads(next(out.rglob("report.json")).read_text())
+    stop.touch()
+    assert server.cli("run", "wait", neighbour).returncode == 0
+
+    hidden = ([], "FileNotFoundError", "PermissionError", "NotADirectoryError")
+    assert report["root key"] in hidden and report["credentials"] in hidden, report
+    assert report["config"] in hidden, report
+    # The data folder may show the way to the run's own folder, and nothing else.
+    if isinstance(report["data"], list):
+        assert not {"root.key", "kluis.db", "kluis.db-wal", "blobs", "kluis.lock"} & set(report["data"]), report
+    assert "look.py" in report["own"]
+    for what in ("server environ", "server mem", "server cwd", "server root"):
+        assert report[what] in ("PermissionError", "FileNotFoundError"), (what, report[what])
+    own = report["run dir"].rsplit("/", 1)[1]
+    if isinstance(report["neighbours"], list):
+        assert set(report["neighbours"]) <= {own}, report["neighbours"]
+    for name in report["environ"]:
+        assert "TICKET" not in name and "SESSION" not in name and "TOKEN" not in name, name
+
+
+def test_two_runs_do_not_share_a_broker(server, tmp_path):
+    """A stranger with the same uid, outside the run, is refused by the run's socket."""
+    import socket
+    import struct
+
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "tell.py").write_text(
+        "import os, time, pathlib\n"
+        "pathlib.Path(os.environ['TELL']).write_text(os.environ['KLUIS_RUN_SOCKET'])\n" + WAIT
+    )
+    stop, tell = tmp_path / "stop", tmp_path / "tell"
+    server.ok("secret", "set", "mine", "-", stdin=b"only for the run")
+    run = server.ok(
+        "run", "submit", "--compute", "server", "--secret", "mine",
+        "--env", f"STOP={stop}", "--env", f"TELL={tell}", "tell.py", cwd=project,
+    ).strip()  # fmt: skip
+    path = wait_for("the socket's path", lambda: tell.exists() and tell.read_text())
+    request = json.dumps({"op": "get_secrets", "names": ["mine"]}).encode()
+    answer = b""
+    try:
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(10)
+            s.connect(path)
+            s.sendall(struct.pack(">I", len(request)) + request)
+            while chunk := s.recv(65536):
+                answer += chunk
+    except OSError:
+        pass
+    assert b"only for the run" not in answer
+    stop.touch()
+    assert server.cli("run", "wait", run).returncode == 0
