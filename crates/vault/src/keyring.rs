@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::memory::Key;
 
 /// How many times one key generation may wrap: 2^31, which leaves two of its random 96-bit nonces equal with a
-/// chance below 2^-34. The count is in memory; [`Vault::wraps_at_least`](crate::Vault::wraps_at_least) carries it over
+/// chance of about 2^-35. The count is in memory; [`Vault::wraps_at_least`](crate::Vault::wraps_at_least) carries it over
 /// a restart.
 pub const MAX_WRAPS: u64 = 1 << 31;
 
