@@ -1,1 +1,24 @@
-//! kluis-server
+//! The Kluis server: services over vault and store, and the faces that speak for them.
+//!
+//! | concept | module |
+//! |---|---|
+//! | what configuration says | [`config`] |
+//! | start, stop, first start | [`server`] |
+//! | TLS and the private authority | `tls`, `listen` |
+//! | what every service works with | [`app`] |
+//! | who is asking | [`caller`], [`signed`] |
+//! | rules | [`service`] |
+//! | the native face | [`api`] |
+//! | snapshots, logs, outputs | [`blobs`] |
+//! | what can go wrong | [`error`] |
+//!
+//! docs/api-design.md tells how the native API is meant to be used.
+
+pub mod api;
+pub mod app;
+pub mod blobs;
+pub mod caller;
+pub mod error;
+pub mod service;
+pub mod signed;
+pub mod throttle;

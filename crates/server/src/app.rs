@@ -1,0 +1,108 @@
+//! What every service works with, once per server: rows, keys, blobs, time and chance. A service is borrowed from it for
+//! one call; see [`crate::service`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kluis_core::clock::{Clock, Timestamp};
+use kluis_core::rng::Rng;
+use kluis_store::Store;
+use kluis_vault::Vault;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::blobs::{BlobLimits, Blobs};
+use crate::throttle::Throttle;
+
+/// The application: state of every handler, cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// What an [`App`] is made of.
+pub struct Parts {
+    /// Rows, sealed.
+    pub store: Store,
+    /// Keys.
+    pub vault: Arc<Vault>,
+    /// Snapshots, logs, outputs.
+    pub blobs: Blobs,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub rng: Arc<dyn Rng>,
+    /// What is decided by configuration.
+    pub settings: Settings,
+    /// The certificate authority's certificate, as clients pin it; absent with a site's own certificate.
+    pub ca: Option<Arc<CaCertificate>>,
+    /// Failures to sign in.
+    pub throttle: Throttle,
+    /// Cancelled when the server stops: whoever waits for something ends its wait.
+    pub stopping: CancellationToken,
+    /// Held while a workspace's members, keys or the root key change, so that what was looked up still holds.
+    pub membership: Mutex<()>,
+}
+
+/// The private authority's certificate.
+#[derive(Clone, Debug)]
+pub struct CaCertificate {
+    /// As PEM, what `GET /ca` answers.
+    pub pem: String,
+    /// SHA-256 over the DER, lower-case hex: what clients pin.
+    pub sha256: String,
+}
+
+/// What configuration decides for the services.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How many blobs may be stored.
+    pub blobs: BlobLimits,
+    /// A launcher keeps values this long without contact.
+    pub cache_without_contact: Duration,
+    /// A run without a sign of life for this long is `unresponsive`.
+    pub silent_after: Duration,
+    /// A run without a sign of life for this long is `lost`.
+    pub lost_after: Duration,
+    /// An agent confirms a lease within this time, or it goes to another.
+    pub lease: Duration,
+    /// A ticket works for this long after its confirmation.
+    pub ticket: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            blobs: BlobLimits::default(),
+            cache_without_contact: Duration::from_hours(1),
+            silent_after: Duration::from_secs(90),
+            lost_after: Duration::from_hours(24),
+            lease: Duration::from_mins(1),
+            ticket: Duration::from_mins(2),
+        }
+    }
+}
+
+impl App {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// The time now, by the wall clock.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("vault", &self.vault).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,1 @@
+//! This noun's service.
