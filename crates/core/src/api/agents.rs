@@ -131,6 +131,21 @@ pub struct AttemptView {
     pub last_contact: Option<Timestamp>,
 }
 
+/// How a launcher keeps the user's process away from covered folders and from other processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confine {
+    /// Bubblewrap, or Landlock where namespaces are closed, or a refusal.
+    #[default]
+    Auto,
+    /// Bubblewrap, or a refusal.
+    Bwrap,
+    /// Landlock, or a refusal.
+    Landlock,
+    /// Nothing: the operator has said that runs may see what their uid may see.
+    None,
+}
+
 /// Whose attempts: `GET /agent/attempts`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
@@ -171,6 +186,40 @@ mod carrying {
         /// Work, if there was some.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub lease: Option<Lease>,
+    }
+
+    /// What an engine gives a launcher on its standard input, as JSON, and nothing else does: an agent starts the
+    /// launcher by path and never links it, so the two meet in this type.
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct HandOver {
+        /// The server's address, such as `https://kluis.example.org:8443`.
+        pub address: String,
+        /// The pin of its CA: 64 hex digits.
+        pub ca_sha256: String,
+        /// Which attempt of which run.
+        pub attempt: AttemptId,
+        /// The node's ticket, `kls_tkt_...`.
+        pub ticket: Plaintext,
+        /// The run's own folder on this node: exists, is private (0700) and empty.
+        pub work_dir: std::path::PathBuf,
+        /// Folders and files that the user's process must not see; what does not exist is skipped. The run's own
+        /// folder stays visible even inside one of them.
+        #[serde(default)]
+        pub covered: Vec<std::path::PathBuf>,
+        /// The interpreter that this machine uses for scripts; the run's own wish counts when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub python: Option<String>,
+        /// Seconds between SIGTERM and SIGKILL; 30 when absent.
+        #[serde(default = "grace_seconds")]
+        pub grace_seconds: u64,
+        /// How the user's process is confined.
+        #[serde(default)]
+        pub confine: super::Confine,
+    }
+
+    fn grace_seconds() -> u64 {
+        30
     }
 }
 #[cfg(feature = "plaintext")]
