@@ -11,13 +11,12 @@ import pathlib
 import pwd
 import shutil
 import subprocess
-import sys
 import tempfile
 
 import pytest
 
 from conftest import need
-from kluis_server import KLUIS, Server, wait_for
+from kluis_server import Server, wait_for
 from test_example import EXAMPLE, Postgres
 
 HERE, THERE = "198.51.100.1", "198.51.100.2"  # TEST-NET-2, inside namespaces that this test makes
@@ -62,6 +61,24 @@ class Host:
             subprocess.run(["ip", "netns", "delete", name], check=False)
 
 
+def install(away: pathlib.Path) -> pathlib.Path:
+    """What the other machine has: a Python of the system's, and the wheel. Readable by the user there, nothing else is."""
+    python = next((p for p in ("/usr/bin/python3", "/usr/local/bin/python3") if has_venv(p)), None)
+    need(python is not None, "a system-wide Python with venv (Debian: apt-get install python3-venv)")
+    wheels = sorted((EXAMPLE.parent.parent / "dist").glob("kluis-*.whl"), key=lambda p: p.stat().st_mtime)
+    need(bool(wheels), "the wheel (scripts/wheel.sh)")
+    requirements = str(EXAMPLE / "requirements.txt")
+    subprocess.run([str(python), "-m", "venv", str(away / "venv")], check=True)
+    pip = [str(away / "venv/bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "-r", requirements, str(wheels[-1])], check=True)
+    return away / "venv/bin"
+
+
+def has_venv(python: str) -> bool:
+    supported = "import ensurepip, sys, venv; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 13))"
+    return os.path.exists(python) and subprocess.run([python, "-c", supported], capture_output=True, check=False).returncode == 0
+
+
 @pytest.fixture
 def host():
     need(os.getuid() == 0 and shutil.which("ip") is not None, "root and iproute2, for network namespaces")
@@ -77,6 +94,8 @@ def test_the_example_runs_on_another_host(host, tmp_path):
     away = pathlib.Path(tempfile.mkdtemp(prefix="kluis-remote."))
     shutil.chown(away, "nobody")
     os.chmod(away, 0o700)
+    there = install(away)
+    subprocess.run(["chown", "-R", "nobody", str(away)], check=True)
     in_namespace = os.open(f"/run/netns/{host.inside}", os.O_RDONLY)
     own = os.open("/proc/self/ns/net", os.O_RDONLY)
     database = agent = None
@@ -90,24 +109,24 @@ def test_the_example_runs_on_another_host(host, tmp_path):
             server.ok("secret", "set", "db-password", "--from-env", "DB", env={"DB": database.password})
             code = server.ok("admin", "invite", "--agent", "remote-agent", "--compute", "remote").split()[-1]
             environment = {
-                "PATH": os.environ["PATH"],
+                "PATH": f"{there}:/usr/bin:/bin",
                 "HOME": str(away),
                 "KLUIS_CONFIG_DIR": str(away / "config"),
                 "XDG_STATE_HOME": str(away / "state"),
             }
             enroll = subprocess.run(
-                host.command(host.outside, "nobody", KLUIS, "agent", "enroll", code),
+                host.command(host.outside, "nobody", str(there / "kluis"), "agent", "enroll", code),
                 env=environment, cwd=away, capture_output=True, timeout=60, check=False,
             )  # fmt: skip
             assert enroll.returncode == 0, enroll.stderr.decode()
             with open(tmp_path / "agent.log", "wb") as log:
                 agent = subprocess.Popen(
-                    host.command(host.outside, "nobody", KLUIS, "agent", "--compute", "remote"),
+                    host.command(host.outside, "nobody", str(there / "kluis"), "agent", "--compute", "remote"),
                     env=environment, cwd=away, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 )  # fmt: skip
             run = server.ok(
                 "run", "submit", "--compute", "remote", "--source", str(EXAMPLE), "--experiment", "far-away",
-                "--secret", "db-password", "--python", sys.executable, "train.py", *database.arguments,
+                "--secret", "db-password", "--python", str(there / "python"), "train.py", *database.arguments,
             ).strip()  # fmt: skip
             waited = server.cli("run", "wait", run, timeout=240)
             assert waited.returncode == 0, (
@@ -121,7 +140,7 @@ def test_the_example_runs_on_another_host(host, tmp_path):
             assert next((tmp_path / "out").rglob("model.pkl")).stat().st_size > 1000
             # The agent can serve its own target and nothing else.
             done = subprocess.run(
-                host.command(host.outside, "nobody", KLUIS, "secret", "list", "--workspace", "default"),
+                host.command(host.outside, "nobody", str(there / "kluis"), "secret", "list", "--workspace", "default"),
                 env=environment, cwd=away, capture_output=True, timeout=60, check=False,
             )  # fmt: skip
             assert done.returncode in (3, 4), done

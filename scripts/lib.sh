@@ -96,4 +96,4 @@ need_cargo() {
     die "the Rust toolchain is missing; install it as described on the Rust project's home page, then start again"
 }
 
-SYSTEM_PACKAGES=(build-essential bubblewrap iproute2 postgresql)
+SYSTEM_PACKAGES=(build-essential bubblewrap iproute2 postgresql python3-venv)
