@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kluis_core::clock::{Clock, Timestamp};
+use kluis_core::id::InstallationId;
 use kluis_core::rng::Rng;
 use kluis_store::Store;
 use kluis_vault::Vault;
@@ -32,6 +33,10 @@ pub struct Parts {
     pub rng: Arc<dyn Rng>,
     /// What is decided by configuration.
     pub settings: Settings,
+    /// The installation's id.
+    pub installation: InstallationId,
+    /// The installation's epoch: moves when a backup is restored.
+    pub epoch: u64,
     /// The certificate authority's certificate, as clients pin it; absent with a site's own certificate.
     pub ca: Option<Arc<CaCertificate>>,
     /// Failures to sign in.

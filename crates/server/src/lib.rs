@@ -18,7 +18,16 @@ pub mod api;
 pub mod app;
 pub mod blobs;
 pub mod caller;
+pub mod config;
 pub mod error;
+mod listen;
+pub mod server;
 pub mod service;
 pub mod signed;
 pub mod throttle;
+mod tls;
+
+pub use config::ServerOptions;
+pub use listen::ListenError;
+pub use server::{FirstStart, Running, Server, StartError};
+pub use tls::TlsError;

@@ -1,10 +1,146 @@
-//! Routes of this noun.
+//! Logins, tokens, principals, invitations.
 
+use axum::extract::State;
+use kluis_core::api::identity::{
+    ChangePrincipal, ClientLogin, ClientSecretCreated, CreateInvite, CreatePrincipal, CreateToken, InviteCreated,
+    PrincipalView, RedeemInvite, TokenIssued, TokenView, Whoami,
+};
+use kluis_core::api::{Done, Page, PageQuery};
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use super::document::Problems;
+use super::{Json, Path, Query};
 use crate::app::App;
+use crate::caller::{Caller, Source};
+use crate::error::Result;
 
-/// This noun's routes.
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::default()
+        .routes(routes!(login_invite))
+        .routes(routes!(login_client))
+        .routes(routes!(whoami))
+        .routes(routes!(token_list, token_create))
+        .routes(routes!(token_revoke))
+        .routes(routes!(principal_list, principal_create))
+        .routes(routes!(principal_change))
+        .routes(routes!(client_secret_create))
+        .routes(routes!(invite_create))
+}
+
+/// Sign in with an invitation's code, once.
+#[utoipa::path(post, path = "/login/invite", tag = "identity", security(()), request_body = RedeemInvite,
+    responses((status = 200, body = TokenIssued), Problems))]
+async fn login_invite(
+    State(app): State<App>,
+    Source(source): Source,
+    Json(redeem): Json<RedeemInvite>,
+) -> Result<Json<TokenIssued>> {
+    Ok(Json(app.identity().login_invite(&redeem, source).await?))
+}
+
+/// Sign in with a service principal's id and secret, for 15 minutes.
+#[utoipa::path(post, path = "/login/client", tag = "identity", security(()), request_body = ClientLogin,
+    responses((status = 200, body = TokenIssued), Problems))]
+async fn login_client(
+    State(app): State<App>,
+    Source(source): Source,
+    Json(login): Json<ClientLogin>,
+) -> Result<Json<TokenIssued>> {
+    Ok(Json(app.identity().login_client(&login, source).await?))
+}
+
+/// Who the caller is, and where it is a member.
+#[utoipa::path(get, path = "/whoami", tag = "identity", responses((status = 200, body = Whoami), Problems))]
+async fn whoami(State(app): State<App>, caller: Caller) -> Result<Json<Whoami>> {
+    Ok(Json(app.identity().whoami(&caller).await?))
+}
+
+/// The caller's own tokens, oldest first.
+#[utoipa::path(get, path = "/tokens", tag = "identity", params(PageQuery),
+    responses((status = 200, body = Page<TokenView>), Problems))]
+async fn token_list(
+    State(app): State<App>,
+    caller: Caller,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<Page<TokenView>>> {
+    Ok(Json(app.identity().tokens(&caller, &page).await?))
+}
+
+/// A further token for the caller, shown once. It never outlives the token it was made with.
+#[utoipa::path(post, path = "/tokens", tag = "identity", request_body = CreateToken,
+    responses((status = 200, body = TokenIssued), Problems))]
+async fn token_create(
+    State(app): State<App>,
+    caller: Caller,
+    Json(create): Json<CreateToken>,
+) -> Result<Json<TokenIssued>> {
+    Ok(Json(app.identity().token_create(&caller, &create).await?))
+}
+
+/// Take one of the caller's tokens; `current` is the one presented.
+#[utoipa::path(delete, path = "/tokens/{token}", tag = "identity",
+    params(("token" = String, Path, description = "a token's id, or `current`")),
+    responses((status = 200, body = Done), Problems))]
+async fn token_revoke(State(app): State<App>, caller: Caller, Path(token): Path<String>) -> Result<Json<Done>> {
+    app.identity().token_revoke(&caller, &token).await?;
+    Ok(Json(Done {}))
+}
+
+/// All principals, by name.
+#[utoipa::path(get, path = "/principals", tag = "identity", params(PageQuery),
+    responses((status = 200, body = Page<PrincipalView>), Problems))]
+async fn principal_list(
+    State(app): State<App>,
+    caller: Caller,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<Page<PrincipalView>>> {
+    Ok(Json(app.identity().principals(&caller, &page).await?))
+}
+
+/// A new service principal.
+#[utoipa::path(post, path = "/principals", tag = "identity", request_body = CreatePrincipal,
+    responses((status = 200, body = PrincipalView), Problems))]
+async fn principal_create(
+    State(app): State<App>,
+    caller: Caller,
+    Json(create): Json<CreatePrincipal>,
+) -> Result<Json<PrincipalView>> {
+    Ok(Json(app.identity().principal_create(&caller, &create).await?))
+}
+
+/// Disable or enable a principal.
+#[utoipa::path(patch, path = "/principals/{principal}", tag = "identity",
+    params(("principal" = String, Path, description = "a principal's id or name")), request_body = ChangePrincipal,
+    responses((status = 200, body = PrincipalView), Problems))]
+async fn principal_change(
+    State(app): State<App>,
+    caller: Caller,
+    Path(principal): Path<String>,
+    Json(change): Json<ChangePrincipal>,
+) -> Result<Json<PrincipalView>> {
+    Ok(Json(app.identity().principal_change(&caller, &principal, &change).await?))
+}
+
+/// A new secret for a service principal, shown once.
+#[utoipa::path(post, path = "/principals/{principal}/secrets", tag = "identity",
+    params(("principal" = String, Path, description = "a service principal's id or name")),
+    responses((status = 200, body = ClientSecretCreated), Problems))]
+async fn client_secret_create(
+    State(app): State<App>,
+    caller: Caller,
+    Path(principal): Path<String>,
+) -> Result<Json<ClientSecretCreated>> {
+    Ok(Json(app.identity().client_secret_create(&caller, &principal).await?))
+}
+
+/// Invite a user or an agent. The code is shown once and works once.
+#[utoipa::path(post, path = "/invites", tag = "identity", request_body = CreateInvite,
+    responses((status = 200, body = InviteCreated), Problems))]
+async fn invite_create(
+    State(app): State<App>,
+    caller: Caller,
+    Json(create): Json<CreateInvite>,
+) -> Result<Json<InviteCreated>> {
+    Ok(Json(app.identity().invite(&caller, &create).await?))
 }

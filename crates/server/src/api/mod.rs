@@ -5,8 +5,7 @@
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use kluis_core::api::PREFIX;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{Components, Info, OpenApi, OpenApiBuilder};
+use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
@@ -15,6 +14,7 @@ use crate::error::{Error, Result};
 mod agents;
 mod audit;
 mod computes;
+mod download;
 mod identity;
 pub mod json;
 pub mod path;
@@ -45,14 +45,7 @@ pub fn document() -> OpenApi {
 }
 
 fn routes() -> OpenApiRouter<App> {
-    let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-    let mut components = Components::new();
-    components.add_security_scheme("token", bearer);
-    let base = OpenApiBuilder::new()
-        .info(Info::new("Kluis", env!("CARGO_PKG_VERSION")))
-        .components(Some(components))
-        .build();
-    OpenApiRouter::with_openapi(base).nest(PREFIX, nouns())
+    OpenApiRouter::with_openapi(document::base()).nest(PREFIX, nouns())
 }
 
 fn nouns() -> OpenApiRouter<App> {

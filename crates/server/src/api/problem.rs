@@ -86,8 +86,8 @@ fn render(error: &Error, id: &str) -> Response {
     response
 }
 
-/// The one place where an error meets the log. What only the operator may know ([`Error::Internal`]'s text, a damaged
-/// row) stands here and not in the answer.
+/// The one place where an error meets the log. What only the operator may know
+/// ([`Error::Internal`]'s text) stands here and not in the answer.
 fn log(error: &Error, id: &str, method: &Method, route: Option<&MatchedPath>) {
     let route = route.map_or("-", MatchedPath::as_str);
     let (status, code) = (error.status().as_u16(), error.code());

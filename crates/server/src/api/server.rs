@@ -1,10 +1,50 @@
-//! Routes of this noun.
+//! What a stranger may know: that a server is there, its authority's certificate, and how to speak to it.
 
+use axum::extract::State;
+use http::header::CONTENT_TYPE;
+use kluis_store::Integrity;
+use serde::Serialize;
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use super::Json;
+use super::document::Problems;
 use crate::app::App;
+use crate::error::{Error, Result};
 
-/// This noun's routes.
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::default()
+    OpenApiRouter::default().routes(routes!(health)).routes(routes!(ca)).routes(routes!(openapi))
+}
+
+/// Whether the server works.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+struct Health {
+    /// `ok`, or `damaged` when stored rows are not what was written; `kluis admin doctor` says which.
+    status: &'static str,
+    /// The server's version.
+    version: &'static str,
+}
+
+/// Whether the server works. Public.
+#[utoipa::path(get, path = "/health", tag = "server", security(()), responses((status = 200, body = Health), Problems))]
+async fn health(State(app): State<App>) -> Json<Health> {
+    let health = app.store.health();
+    let sound = health.integrity != Integrity::Damaged && health.findings.is_empty();
+    Json(Health { status: if sound { "ok" } else { "damaged" }, version: env!("CARGO_PKG_VERSION") })
+}
+
+/// The private authority's certificate, as PEM. Public; trust it only when its SHA-256 is the one you were given.
+#[utoipa::path(get, path = "/ca", tag = "server", security(()),
+    responses((status = 200, body = String, content_type = "application/x-pem-file"), Problems))]
+async fn ca(State(app): State<App>) -> Result<([(http::HeaderName, &'static str); 1], String)> {
+    let ca = app.ca.as_ref().ok_or(Error::NotFound("private authority: this server has a certificate of its site"))?;
+    Ok(([(CONTENT_TYPE, "application/x-pem-file")], ca.pem.clone()))
+}
+
+/// This document. Public.
+#[utoipa::path(get, path = "/openapi.json", tag = "server", security(()),
+    responses((status = 200, content_type = "application/json"), Problems))]
+async fn openapi() -> Json<utoipa::openapi::OpenApi> {
+    Json(super::document())
 }

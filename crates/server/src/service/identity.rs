@@ -1,1 +1,139 @@
-//! This noun's service.
+//! Who there is and how they sign in. Everything that gives a login is used once or shown once; the store keeps keyed
+//! hashes.
+//!
+//! | | |
+//! |---|---|
+//! | `logins` | an invitation or a client secret becomes a token |
+//! | `tokens` | a caller's own tokens |
+//! | `principals` | making, listing, disabling; client secrets |
+//! | `invites` | inviting users and agents |
+
+use kluis_core::access::{Effect, Principal, Role, Scope};
+use kluis_core::api::identity::{Membership, PrincipalView, TokenView, Whoami};
+use kluis_core::clock::Timestamp;
+use kluis_core::name::PrincipalName;
+use kluis_store::After;
+use kluis_store::identity::TokenRow;
+use kluis_vault::token;
+use zeroize::Zeroizing;
+
+use crate::app::App;
+use crate::caller::{Caller, Known};
+use crate::error::{Error, Result};
+
+mod invites;
+mod logins;
+mod principals;
+mod tokens;
+
+/// The longest label of a token, in bytes.
+const MAX_LABEL: usize = 127;
+
+/// Principals, tokens, invitations.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity<'a> {
+    app: &'a App,
+}
+
+impl App {
+    /// Principals, tokens, invitations.
+    pub fn identity(&self) -> Identity<'_> {
+        Identity { app: self }
+    }
+}
+
+impl Identity<'_> {
+    /// Who the caller is and where it is a member.
+    pub async fn whoami(&self, caller: &Caller) -> Result<Whoami> {
+        let mut workspaces = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.app.store.workspace_list(Some(caller.id()), After { after, limit: 200 }).await?;
+            for listed in page.items {
+                let id = listed.workspace.id;
+                // The role as the verified grants say it, not as the list does.
+                if let Some(role) = role_in(&caller.known, Scope::Workspace(id)) {
+                    workspaces.push(Membership { workspace: listed.workspace.name, role });
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(Whoami {
+            principal: principal_view(&caller.known),
+            token: token_view(&caller.token),
+            workspaces,
+            server_version: env!("CARGO_PKG_VERSION").to_owned(),
+        })
+    }
+
+    /// A principal by its id or, if the text is not one, by its name. Each row verified.
+    async fn find(&self, who: &str) -> Result<Known> {
+        Ok(self.app.principal_by_text(who).await?)
+    }
+}
+
+impl App {
+    /// A principal by its id (32 hex digits) or by its name.
+    pub async fn principal_by_text(&self, who: &str) -> Result<Known> {
+        if let Ok(id) = who.parse() {
+            return self.known(id).await;
+        }
+        let name = PrincipalName::parse(who)?;
+        let found = self.store.principal_by_name(&name).await?.ok_or(Error::NotFound("principal"))?;
+        let known = self.known(found.row.id).await?;
+        // The name is under the MAC; the index that was looked through is not.
+        if known.principal.name == name { Ok(known) } else { Err(Error::NotFound("principal")) }
+    }
+}
+
+/// The role that an allowing grant gives in exactly this scope.
+pub(crate) fn role_in(known: &Known, scope: Scope) -> Option<Role> {
+    known.grants.iter().find(|g| g.scope == scope && g.effect == Effect::Allow).map(|g| g.role)
+}
+
+fn principal_view(known: &Known) -> PrincipalView {
+    let Principal { id, ref name, kind, enabled, revision, .. } = known.principal;
+    let installation_owner = role_in(known, Scope::Installation) == Some(Role::Owner);
+    PrincipalView { id, name: name.clone(), kind, enabled, installation_owner, revision }
+}
+
+fn token_view(token: &TokenRow) -> TokenView {
+    TokenView { id: token.id, label: token.label.clone(), created: token.created, expires: token.expires }
+}
+
+/// What a token is made for: something to show in a list, on a terminal too.
+fn check_label(label: &str) -> Result<()> {
+    if label.len() > MAX_LABEL {
+        return Err(Error::bad_request(format!("`label` has {} bytes; at most {MAX_LABEL} are allowed", label.len())));
+    }
+    if label.chars().any(char::is_control) {
+        return Err(Error::bad_request("`label` has a control character"));
+    }
+    Ok(())
+}
+
+/// The end of a life in seconds, if it is finite.
+fn ends(now: Timestamp, seconds: Option<u64>) -> Result<Option<Timestamp>> {
+    match seconds {
+        None => Ok(None),
+        Some(0) => Err(Error::bad_request("`life_seconds` must be at least 1")),
+        Some(n) => Ok(Some(now.plus(std::time::Duration::from_secs(n)))),
+    }
+}
+
+/// A new token of a kind, with what is stored of it.
+struct Minted {
+    text: Zeroizing<String>,
+    hash: kluis_core::sealed::LookupHash,
+}
+
+impl App {
+    fn mint(&self, kind: token::Kind) -> Minted {
+        let text = token::generate(kind, &*self.rng);
+        let hash = self.vault.lookup_hash(kind.as_str(), &text);
+        Minted { text, hash }
+    }
+}

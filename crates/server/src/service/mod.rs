@@ -16,6 +16,7 @@ pub mod audit;
 pub mod authorize;
 pub mod computes;
 pub mod identity;
+pub mod row;
 pub mod runs;
 pub mod secrets;
 pub mod sessions;

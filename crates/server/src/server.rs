@@ -1,0 +1,327 @@
+//! A server's life: open what is there or make it, listen, work in the background, stop in order. What can wait is not
+//! done before the port is open.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kluis_core::audit::{AuditAction, AuditRecord};
+use kluis_core::clock::Timestamp;
+use kluis_core::name::PrincipalName;
+use kluis_core::plaintext::Plaintext;
+use kluis_store::installation::{InstallationRow, SealedBlob};
+use kluis_store::{Authority as By, OpenError, Options, Store, Write};
+use kluis_vault::{InstallationKeys, RootKeyError, Vault, WorkspaceKey};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api;
+use crate::app::{App, CaCertificate, Parts};
+use crate::blobs::{BlobError, Blobs};
+use crate::config::{RootKeyOption, ServerOptions, TlsSource};
+use crate::listen::{self, ListenError};
+use crate::throttle::Throttle;
+use crate::tls::{self, Authority, Leaf, Shown, TlsError};
+
+mod background;
+mod first;
+pub mod offline;
+mod root;
+
+/// Why a server did not start. Each says what to do; nothing was changed but what an earlier step of a first start has
+/// completed.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder is not one of ours.
+    #[error("{}: {reason}", path.display())]
+    Data {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The store does not open: in use, read-only, too new.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// There is no root key to be had.
+    #[error(transparent)]
+    RootKey(#[from] RootKeyError),
+    /// The root key is not this data's, or a sealed key is damaged.
+    #[error(transparent)]
+    Vault(#[from] kluis_vault::Error),
+    /// The store did not do its first commands.
+    #[error("the store: {0}")]
+    Store(#[from] kluis_store::Error),
+    /// No certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Nothing listens.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The blob folder is not usable.
+    #[error(transparent)]
+    Blobs(#[from] BlobError),
+    /// A rule of ours was broken while starting.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// Starts servers.
+#[derive(Clone, Copy, Debug)]
+pub struct Server;
+
+/// A server that listens. Dropping it leaves its tasks running; call [`Running::shutdown`].
+#[derive(Debug)]
+pub struct Running {
+    address: SocketAddr,
+    app: App,
+    first_start: Option<FirstStart>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// What exists only at the first start.
+#[derive(Debug)]
+pub struct FirstStart {
+    /// The owner.
+    pub owner: PrincipalName,
+    /// The owner's login; it is nowhere else.
+    pub token: Plaintext,
+    /// The root key's file (or the passphrase's parameters): losing it loses everything.
+    pub root_key: PathBuf,
+}
+
+impl Server {
+    /// Opens or makes the installation and listens. Answers when connections are accepted.
+    pub async fn start(options: ServerOptions) -> Result<Running, StartError> {
+        for weakness in kluis_vault::harden_process() {
+            tracing::warn!("{weakness}");
+        }
+        // First the port: a mistake there should not leave a fresh installation behind.
+        let (listener, address) = listen::bind(&options.listen).await?;
+        let Prepared { app, first_start, certificate } = prepare(&options).await?;
+        let stop = app.stopping.clone();
+        let tasks = TaskTracker::new();
+        let tls = tls::server_config(certificate.shown.clone());
+        tasks.spawn(listen::serve(listener, tls, api::router(app.clone()), stop.clone()));
+        background::start(&app, certificate, options.tls.clone(), &tasks);
+        tasks.close();
+        Ok(Running { address, app, first_start, stop, tasks })
+    }
+
+    /// The application without a listener and without background work: for tests, and for work on a stopped server.
+    pub async fn open(options: &ServerOptions) -> Result<(App, Option<FirstStart>), StartError> {
+        let Prepared { app, first_start, .. } = prepare(options).await?;
+        Ok((app, first_start))
+    }
+}
+
+/// Everything but the port.
+struct Prepared {
+    app: App,
+    first_start: Option<FirstStart>,
+    certificate: Certificate,
+}
+
+async fn prepare(options: &ServerOptions) -> Result<Prepared, StartError> {
+    let Opened { store, vault, installation, first_start } = open(options).await?;
+    let certificate = certificate(options, &store, &vault, &installation, options.clock.now()).await?;
+    let blobs = Blobs::local(&options.data.join("blobs"), vault.clone(), options.settings.blobs)?;
+    let ca = certificate.authority.as_ref().map(|a| Arc::new(CaCertificate { pem: a.pem(), sha256: a.sha256() }));
+    let app = App::new(Parts {
+        store,
+        vault,
+        blobs,
+        clock: options.clock.clone(),
+        rng: options.rng.clone(),
+        settings: options.settings.clone(),
+        installation: installation.id,
+        epoch: installation.epoch,
+        ca,
+        throttle: Throttle::default(),
+        stopping: CancellationToken::new(),
+        membership: tokio::sync::Mutex::default(),
+    });
+    Ok(Prepared { app, first_start, certificate })
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The authority's pin; `None` with a site's own certificate.
+    pub fn ca_sha256(&self) -> Option<&str> {
+        self.app.ca.as_ref().map(|ca| ca.sha256.as_str())
+    }
+
+    /// The owner's login, at the first start only; taken once.
+    pub fn first_start(&mut self) -> Option<FirstStart> {
+        self.first_start.take()
+    }
+
+    /// What the server works with.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Stops accepting, ends waits, lets requests finish (for at most 10 s), then closes the store.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        self.tasks.wait().await;
+        let app = self.app;
+        tokio::task::spawn_blocking(move || app.store.close()).await.expect("closing the store does not panic");
+    }
+}
+
+/// An installation whose keys are open.
+pub(crate) struct Opened {
+    pub(crate) store: Store,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) installation: InstallationRow,
+    pub(crate) first_start: Option<FirstStart>,
+}
+
+/// Opens the data folder, making the installation when there is none.
+async fn open(options: &ServerOptions) -> Result<Opened, StartError> {
+    let store = open_store(&options.data).await?;
+    match store.installation_load().await? {
+        Some(installation) => {
+            let vault = open_vault(options, &store, &installation).await?;
+            let record = AuditRecord::new(options.clock.now(), AuditAction::ServerStarted);
+            store.audit_append(Write::new(By::server(), vault.audit_entry(record), ())).await?;
+            Ok(Opened { store, vault, installation, first_start: None })
+        }
+        None => first::start(options, store).await,
+    }
+}
+
+/// Takes the lock and opens the rows. Nothing of what they hold is changed.
+pub(crate) async fn open_store(data: &Path) -> Result<Store, StartError> {
+    let data = data.to_owned();
+    let open = move || {
+        close_folder(&data)?;
+        Ok(Store::open(Options::new(data))?)
+    };
+    tokio::task::spawn_blocking(open).await.map_err(|_| StartError::Internal("opening the store panicked".into()))?
+}
+
+/// Opens the keys. With the wrong root key: an error, and nothing was touched.
+pub(crate) async fn open_vault(
+    options: &ServerOptions,
+    store: &Store,
+    installation: &InstallationRow,
+) -> Result<Arc<Vault>, StartError> {
+    let keys = InstallationKeys {
+        installation_key: installation.keys.installation_key.clone(),
+        signing_key: installation.keys.signing_key.clone(),
+        canary: installation.keys.canary.clone(),
+    };
+    let open = |root| Vault::open(root, installation.id, &keys, options.rng.clone());
+    let vault = match open(root::load(options).await?) {
+        Err(wrong @ kluis_vault::Error::WrongRootKey { wanted, .. }) => match root::finish_rotation(options, wanted)? {
+            Some(root) => open(root)?,
+            None => return Err(wrong.into()),
+        },
+        opened => opened?,
+    };
+    for row in store.workspace_keys_all().await? {
+        let key = WorkspaceKey { workspace: row.workspace, id: row.id, wrapped: row.wrapped };
+        // One damaged key must not keep the other workspaces from their secrets.
+        if let Err(e) = vault.workspace_key_load(&key, row.current) {
+            tracing::error!(workspace = %key.workspace, key = %key.id, error = %e, "a workspace key does not open");
+        }
+    }
+    Ok(Arc::new(vault))
+}
+
+/// A folder that is ours or empty, reachable by this user alone.
+fn close_folder(data: &Path) -> Result<(), StartError> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let wrong = |reason: String| StartError::Data { path: data.to_owned(), reason };
+    let metadata = match std::fs::metadata(data) {
+        Ok(metadata) => metadata,
+        // The store makes it.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(wrong(e.to_string())),
+    };
+    if !metadata.is_dir() {
+        return Err(wrong("this is not a folder".into()));
+    }
+    let ours = data.join("kluis.db").exists() || data.join("kluis.lock").exists();
+    let empty = || std::fs::read_dir(data).is_ok_and(|mut entries| entries.all(|e| e.is_ok_and(|e| is_root_key(&e))));
+    if !ours && !empty() {
+        return Err(wrong("there are other files in this folder; give --data a folder of its own".into()));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        std::fs::set_permissions(data, std::fs::Permissions::from_mode(0o700)).map_err(|e| wrong(e.to_string()))?;
+    }
+    Ok(())
+}
+
+/// A root key put there beforehand.
+fn is_root_key(entry: &std::fs::DirEntry) -> bool {
+    [root::FILE, root::PARAMETERS].iter().any(|name| entry.file_name().to_str() == Some(name))
+}
+
+/// What is shown to clients, and what it was made from.
+pub(crate) struct Certificate {
+    pub(crate) shown: Arc<Shown>,
+    pub(crate) authority: Option<Authority>,
+    pub(crate) leaf: Option<Leaf>,
+    /// When a site's certificate file was last changed.
+    pub(crate) read: Option<std::time::SystemTime>,
+}
+
+async fn certificate(
+    options: &ServerOptions,
+    store: &Store,
+    vault: &Vault,
+    installation: &InstallationRow,
+    now: Timestamp,
+) -> Result<Certificate, StartError> {
+    if let TlsSource::Files { certificate, key } = &options.tls {
+        let (chain, private) = tls::from_files(certificate, key)?;
+        let read = background::modified(certificate);
+        return Ok(Certificate { shown: Shown::new(chain, private)?, authority: None, leaf: None, read });
+    }
+    let sealed = |name: &'static str| installation.sealed.get(name).ok_or(TlsError::Stored(name));
+    let authority =
+        Authority::from_bytes(&vault.unseal_small(Authority::NAME, sealed(Authority::NAME)?)?)?;
+    let mut leaf = Leaf::from_bytes(&vault.unseal_small(Leaf::NAME, sealed(Leaf::NAME)?)?)?;
+    let grown = authority.with(&options.hosts, now)?;
+    let has_grown = grown.is_some();
+    let authority = grown.unwrap_or(authority);
+    if has_grown {
+        tracing::warn!(
+            names = authority.names().collect::<Vec<_>>().join(" "),
+            "the server has new names, so its authority has a new certificate: clients sign in anew with the new pin"
+        );
+        keep(store, vault, Authority::NAME, &authority.to_bytes()).await?;
+    }
+    if has_grown || leaf.is_due(now) {
+        leaf = authority.issue(now)?;
+        keep(store, vault, Leaf::NAME, &leaf.to_bytes()).await?;
+    }
+    let (chain, key) = authority.chain(&leaf);
+    Ok(Certificate { shown: Shown::new(chain, key)?, authority: Some(authority), leaf: Some(leaf), read: None })
+}
+
+/// Stores a small thing of the server's own, sealed.
+pub(crate) async fn keep(store: &Store, vault: &Vault, name: &str, bytes: &[u8]) -> Result<(), StartError> {
+    let blob = SealedBlob { name: name.to_owned(), bytes: vault.seal_small(name, bytes)? };
+    Ok(store.sealed_blob_set(Write { authority: By::server(), audit: Vec::new(), change: blob }).await?)
+}
+
+impl RootKeyOption {
+    /// As the store notes it, for the doctor.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Self::File(path) => {
+                format!("file {}", path.as_deref().unwrap_or(Path::new(root::FILE)).display())
+            }
+            Self::Passphrase(_) => "passphrase".to_owned(),
+        }
+    }
+}
