@@ -1,0 +1,97 @@
+//! Searching the audit log: the index finds the numbers, the pages hold the records. One statement for each index that
+//! can carry a search, forwards and backwards; the remaining conditions narrow what it finds.
+
+use kluis_core::audit::AuditEntry;
+use rusqlite::Connection;
+use rusqlite::types::Value;
+
+use super::Sqlite;
+use super::sql::{self, Fields};
+use crate::Error;
+use crate::audit::AuditFilter;
+
+/// Waits for the index, then searches it.
+pub(crate) async fn query(sqlite: &Sqlite, filter: AuditFilter) -> Result<Vec<(u64, AuditEntry)>, Error> {
+    sqlite.projector().catch_up().await?;
+    let newest = filter.newest;
+    let mut items = sqlite.list(move |c| search(c, &filter)).await?.items;
+    if newest {
+        items.reverse();
+    }
+    Ok(items)
+}
+
+fn search(c: &Connection, filter: &AuditFilter) -> Result<sql::Page<(u64, AuditEntry), i64>, Error> {
+    let run = filter.run.as_ref().map_or(Value::Null, |run| Value::Text(run.key().to_owned()));
+    let params = (
+        sql::maybe(filter.workspace.as_ref().map(|id| id.as_bytes())),
+        run,
+        sql::maybe(filter.principal.as_ref().map(|id| id.as_bytes())),
+        sql::maybe(filter.secret.as_ref().map(|id| id.as_bytes())),
+        sql::int(filter.from),
+        i64::from(filter.limit.max(1)),
+    );
+    let statement = match (filter.workspace.is_some(), filter.run.is_some(), filter.newest) {
+        (true, true, false) => RUN,
+        (true, true, true) => RUN_NEWEST,
+        (true, false, false) => WORKSPACE,
+        (true, false, true) => WORKSPACE_NEWEST,
+        (false, _, false) => ANY,
+        (false, _, true) => ANY_NEWEST,
+    };
+    sql::page(
+        c,
+        statement,
+        params,
+        filter.limit,
+        |row| row.get(0),
+        |row| {
+            let f = Fields::new(row, "audit_page");
+            let seq = f.number()?;
+            let entry = AuditEntry::from_leaf(&f.get::<Vec<u8>>()?).map_err(|_| f.wrong())?;
+            Ok((seq, entry))
+        },
+    )
+}
+
+const RUN: &str = "
+     SELECT i.seq, substr(p.entries, i.start + 1, i.length)
+     FROM search.audit_index i JOIN audit_page p ON p.first_seq = i.page
+     WHERE i.workspace = ?1 AND i.run = ?2 AND i.seq >= ?5
+       AND (?3 IS NULL OR i.principal = ?3) AND (?4 IS NULL OR i.secret = ?4)
+     ORDER BY i.seq LIMIT ?6";
+
+const RUN_NEWEST: &str = "
+     SELECT i.seq, substr(p.entries, i.start + 1, i.length)
+     FROM search.audit_index i JOIN audit_page p ON p.first_seq = i.page
+     WHERE i.workspace = ?1 AND i.run = ?2 AND i.seq >= ?5
+       AND (?3 IS NULL OR i.principal = ?3) AND (?4 IS NULL OR i.secret = ?4)
+     ORDER BY i.seq DESC LIMIT ?6";
+
+const WORKSPACE: &str = "
+     SELECT i.seq, substr(p.entries, i.start + 1, i.length)
+     FROM search.audit_index i JOIN audit_page p ON p.first_seq = i.page
+     WHERE i.workspace = ?1 AND i.seq >= ?5 AND (?2 IS NULL OR i.run = ?2)
+       AND (?3 IS NULL OR i.principal = ?3) AND (?4 IS NULL OR i.secret = ?4)
+     ORDER BY i.seq LIMIT ?6";
+
+const WORKSPACE_NEWEST: &str = "
+     SELECT i.seq, substr(p.entries, i.start + 1, i.length)
+     FROM search.audit_index i JOIN audit_page p ON p.first_seq = i.page
+     WHERE i.workspace = ?1 AND i.seq >= ?5 AND (?2 IS NULL OR i.run = ?2)
+       AND (?3 IS NULL OR i.principal = ?3) AND (?4 IS NULL OR i.secret = ?4)
+     ORDER BY i.seq DESC LIMIT ?6";
+
+const ANY: &str = "
+     SELECT i.seq, substr(p.entries, i.start + 1, i.length)
+     FROM search.audit_index i JOIN audit_page p ON p.first_seq = i.page
+     WHERE i.seq >= ?5 AND (?1 IS NULL OR i.workspace = ?1) AND (?2 IS NULL OR i.run = ?2)
+       AND (?3 IS NULL OR i.principal = ?3) AND (?4 IS NULL OR i.secret = ?4)
+     ORDER BY i.seq LIMIT ?6";
+
+const ANY_NEWEST: &str = "
+     SELECT i.seq, substr(p.entries, i.start + 1, i.length)
+     FROM search.audit_index i JOIN audit_page p ON p.first_seq = i.page
+     WHERE i.seq >= ?5 AND (?1 IS NULL OR i.workspace = ?1) AND (?2 IS NULL OR i.run = ?2)
+       AND (?3 IS NULL OR i.principal = ?3) AND (?4 IS NULL OR i.secret = ?4)
+     ORDER BY i.seq DESC LIMIT ?6";

@@ -1,0 +1,234 @@
+//! Workspaces, their members and their wrapping keys, and the compute targets that runs queue for.
+
+use kluis_core::access::{Grant, Role};
+use kluis_core::api::workspaces::WorkspaceSettings;
+use kluis_core::clock::Timestamp;
+use kluis_core::id::{ComputeId, KeyId, PrincipalId, WorkspaceId};
+use kluis_core::name::{ComputeName, PrincipalName, WorkspaceName};
+
+use crate::sqlite::workspaces as sqlite;
+use crate::{After, Authenticated, Error, Listed, Store, Write};
+
+/// A workspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workspace {
+    /// Its id.
+    pub id: WorkspaceId,
+    /// Its name, unique in the installation, taken for good.
+    pub name: WorkspaceName,
+    /// When it was created.
+    pub created: Timestamp,
+    /// What it decides for itself.
+    pub settings: WorkspaceSettings,
+    /// Counts changes of this row, from 1.
+    pub revision: u64,
+}
+
+/// One generation of a workspace's wrapping key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkspaceKeyRow {
+    /// Whose.
+    pub workspace: WorkspaceId,
+    /// Which generation.
+    pub id: KeyId,
+    /// Under the installation's keys.
+    pub wrapped: Vec<u8>,
+    /// Whether new data keys are wrapped with it.
+    pub current: bool,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// A new workspace, with its first key and its owner.
+#[derive(Clone, Debug)]
+pub struct WorkspaceInsert {
+    /// The workspace.
+    pub workspace: Workspace,
+    /// Its first key.
+    pub key: WorkspaceKeyRow,
+    /// Its creator's grant as owner.
+    pub owner: Authenticated<Grant>,
+}
+
+/// Which workspace to delete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkspaceDelete {
+    /// Which.
+    pub workspace: WorkspaceId,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// Someone with a grant on a workspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// By name.
+    pub name: PrincipalName,
+    /// The grant.
+    pub grant: Authenticated<Grant>,
+}
+
+/// A workspace as one of its members lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkspaceListed {
+    /// The workspace.
+    pub workspace: Workspace,
+    /// The role of the principal that was asked for, when it has one.
+    pub role: Option<Role>,
+}
+
+/// A compute target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ComputeRow {
+    /// Its id.
+    pub id: ComputeId,
+    /// Its name, unique in the installation.
+    pub name: ComputeName,
+    /// Whether every member who may submit runs may use it.
+    pub open: bool,
+    /// When it was created.
+    pub created: Timestamp,
+    /// When an agent last asked for work. Kept by the store.
+    pub last_seen: Option<Timestamp>,
+    /// Runs that wait for it. Counted by the store, ignored on insert.
+    pub queued: u64,
+}
+
+/// Which key generation to forget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkspaceKeyRemove {
+    /// Whose.
+    pub workspace: WorkspaceId,
+    /// Which.
+    pub key: KeyId,
+}
+
+/// An agent asked for work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ComputeSeen {
+    /// Of which compute target.
+    pub compute: ComputeId,
+    /// When.
+    pub now: Timestamp,
+}
+
+impl Store {
+    /// A new workspace with its key and its owner, whose epoch moves. [`Error::Conflict`] when the name is taken.
+    pub async fn workspace_insert(&self, write: Write<WorkspaceInsert>) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(s) => s.write(write, sqlite::workspace_insert).await,
+        }
+    }
+
+    /// A workspace by name; deleted ones are not found.
+    pub async fn workspace_by_name(&self, name: &WorkspaceName) -> Result<Option<Workspace>, Error> {
+        let key = name.key().to_owned();
+        match self {
+            Self::Sqlite(s) => s.read(move |c| sqlite::workspace_by_name(c, &key)).await,
+        }
+    }
+
+    /// A workspace by id; deleted ones are not found.
+    pub async fn workspace_get(&self, id: WorkspaceId) -> Result<Option<Workspace>, Error> {
+        match self {
+            Self::Sqlite(s) => s.read(move |c| sqlite::workspace_get(c, id)).await,
+        }
+    }
+
+    /// Workspaces by name: those `of` has an allowing grant on, with its role; or all of them.
+    pub async fn workspace_list(
+        &self,
+        of: Option<PrincipalId>,
+        page: After<String>,
+    ) -> Result<Listed<WorkspaceListed>, Error> {
+        match self {
+            Self::Sqlite(s) => s.list(move |c| sqlite::workspace_list(c, of, &page)).await,
+        }
+    }
+
+    /// Changes a workspace's settings; the row's revision is the stored one plus 1. The name stays.
+    pub async fn workspace_change(&self, write: Write<Workspace>) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(s) => s.write(write, sqlite::workspace_change).await,
+        }
+    }
+
+    /// Deletes a workspace: it is not found from now on, its grants are gone, its members' epochs move. Its rows stay
+    /// and its name stays taken. [`Error::Conflict`] while a run of it lives.
+    pub async fn workspace_delete(&self, write: Write<WorkspaceDelete>) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(s) => s.write(write, sqlite::workspace_delete).await,
+        }
+    }
+
+    /// Who has a grant on a workspace, by name; a principal with an allowing and a denying one appears twice.
+    pub async fn members(&self, workspace: WorkspaceId, page: After<String>) -> Result<Listed<Member>, Error> {
+        match self {
+            Self::Sqlite(s) => s.list(move |c| sqlite::members(c, workspace, &page)).await,
+        }
+    }
+
+    /// A workspace's key generations, oldest first.
+    pub async fn workspace_keys(&self, workspace: WorkspaceId) -> Result<Vec<WorkspaceKeyRow>, Error> {
+        match self {
+            Self::Sqlite(s) => s.read(move |c| sqlite::workspace_keys(c, workspace)).await,
+        }
+    }
+
+    /// Every key generation of every workspace, deleted ones included.
+    pub async fn workspace_keys_all(&self) -> Result<Vec<WorkspaceKeyRow>, Error> {
+        match self {
+            Self::Sqlite(s) => s.read(sqlite::workspace_keys_all).await,
+        }
+    }
+
+    /// A new generation, which becomes the current one.
+    pub async fn workspace_key_add(&self, write: Write<WorkspaceKeyRow>) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(s) => s.write(write, sqlite::workspace_key_add).await,
+        }
+    }
+
+    /// Forgets a generation. [`Error::Conflict`] when it is current or a version still uses it.
+    pub async fn workspace_key_remove(&self, write: Write<WorkspaceKeyRemove>) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(s) => s.write(write, sqlite::workspace_key_remove).await,
+        }
+    }
+
+    /// A new compute target. [`Error::Conflict`] when the name is taken.
+    pub async fn compute_insert(&self, write: Write<ComputeRow>) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(s) => s.write(write, sqlite::compute_insert).await,
+        }
+    }
+
+    /// A compute target by name.
+    pub async fn compute_by_name(&self, name: &ComputeName) -> Result<Option<ComputeRow>, Error> {
+        let key = name.key().to_owned();
+        match self {
+            Self::Sqlite(s) => s.read(move |c| sqlite::compute_by_name(c, &key)).await,
+        }
+    }
+
+    /// All compute targets, by name.
+    pub async fn compute_list(&self, page: After<String>) -> Result<Listed<ComputeRow>, Error> {
+        match self {
+            Self::Sqlite(s) => s.list(move |c| sqlite::compute_list(c, &page)).await,
+        }
+    }
+
+    /// Deletes a compute target and the grants on it. [`Error::Conflict`] while a run waits for it or runs on it.
+    pub async fn compute_delete(&self, write: Write<ComputeId>) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(s) => s.write(write, sqlite::compute_delete).await,
+        }
+    }
+
+    /// Notes that an agent asked for work.
+    pub async fn compute_seen(&self, write: Write<ComputeSeen>) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(s) => s.write(write, sqlite::compute_seen).await,
+        }
+    }
+}
