@@ -189,6 +189,25 @@ mod tests {
         }
     }
 
+    /// What the kernel says of the page that holds a key: `lo` locked, `dd` left out of dumps, `dc` not copied by fork.
+    #[test]
+    fn the_kernel_confirms_that_key_pages_are_locked_and_left_out_of_dumps() {
+        let key = Key::generate(&CountingRng::new(3));
+        let address = key.bytes.as_ptr() as usize;
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut within = false;
+        let flags = smaps.lines().find_map(|line| {
+            if let Some((start, end)) = line.split(' ').next().and_then(|range| range.split_once('-')) {
+                let number = |text| usize::from_str_radix(text, 16).unwrap();
+                within = (number(start)..number(end)).contains(&address);
+            }
+            line.strip_prefix("VmFlags:").filter(|_| within)
+        });
+        let flags: Vec<_> = flags.unwrap().split_whitespace().collect();
+        assert!(flags.contains(&"dd") && flags.contains(&"dc"), "{flags:?}");
+        assert_eq!(flags.contains(&"lo"), protection().unlocked == 0, "{flags:?}");
+    }
+
     #[test]
     fn debug_shows_nothing() {
         assert_eq!(format!("{:?}", Key::generate(&CountingRng::new(2))), "Key(***)");

@@ -1,5 +1,5 @@
 //! The root key and where it comes from. A source is anything that can [`load`](RootKeySource::load) the same 256 bits
-//! at each start; tests/root_sources.rs holds what every source promises.
+//! at each start; tests/it/root_sources.rs holds what every source promises.
 
 pub mod file;
 pub mod passphrase;
