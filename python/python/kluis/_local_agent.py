@@ -1,0 +1,86 @@
+"""Running a submission on this machine: a detached ``kluis agent`` that serves this one run and then ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from typing import IO, TYPE_CHECKING
+
+from .exceptions import UserErrorException
+
+if TYPE_CHECKING:
+    from .workspace import Workspace
+
+_CREDENTIALS = ("KLUIS_TOKEN", "KLUIS_CLIENT_ID", "KLUIS_CLIENT_SECRET")
+
+
+def executable() -> str:
+    """The program ``kluis``: ``KLUIS_CLI``, else beside the interpreter, else on PATH."""
+    named = os.environ.get("KLUIS_CLI")
+    if named:
+        found = shutil.which(named)
+        if found is None:
+            raise UserErrorException(f"KLUIS_CLI names {named}, which is not an executable file")
+        return os.path.abspath(found)
+    beside = [os.path.dirname(sys.executable)] if sys.executable else []
+    for folder in [*beside, sysconfig.get_path("scripts")]:
+        path = os.path.join(folder, "kluis")
+        if os.access(path, os.X_OK):
+            return path
+    found = shutil.which("kluis")
+    if found is None:
+        raise UserErrorException(
+            "a run on this machine needs the program `kluis`, which is neither beside the interpreter nor on PATH (a source "
+            "build of the Python package does not bring it). Install the wheel, set KLUIS_CLI to its path, or name a "
+            "compute_target"
+        )
+    return found
+
+
+class LocalAgent:
+    """The agent's process, which outlives this one."""
+
+    def __init__(self, process: subprocess.Popen[bytes], complaints: IO[bytes]) -> None:
+        self._process = process
+        self._complaints = complaints
+
+    def failure(self) -> str | None:
+        """Why it ended, when it ended otherwise than well; ``None`` while it lives or after it served its run."""
+        code = self._process.poll()
+        if not code:
+            return None
+        self._complaints.seek(0)
+        said = self._complaints.read()[-2000:].decode(errors="replace").strip()
+        return f"the agent on this machine ended with code {code}: {said or 'it said nothing'}"
+
+
+def start(program: str, workspace: Workspace, run_id: str) -> LocalAgent:
+    """Starts the agent of one run."""
+    # Its complaints go to a file without a name: it may write there for as long as it lives.
+    complaints = tempfile.TemporaryFile(prefix="kluis-agent-")
+    process = subprocess.Popen(
+        [program, "agent", "--compute", "local", "--run", f"{workspace.name}/{run_id}"],
+        env=_environment(workspace),
+        stdin=subprocess.DEVNULL,
+        stdout=complaints,
+        stderr=complaints,
+        start_new_session=True,
+    )
+    return LocalAgent(process, complaints)
+
+
+def _environment(workspace: Workspace) -> dict[str, str]:
+    environment = dict(os.environ)
+    # Naming the address in the environment makes it one that a token from the environment is sent to. So that token goes
+    # along only when it is what was used for this very address.
+    if not workspace._client.credential_from_environment:
+        for name in _CREDENTIALS:
+            environment.pop(name, None)
+    environment["KLUIS_ADDR"] = workspace.address
+    environment["KLUIS_WORKSPACE"] = workspace.name
+    environment["KLUIS_CA_SHA256"] = workspace._client.ca_sha256
+    return environment

@@ -1,0 +1,171 @@
+"""Submitting: check what can be checked here, pack and upload the tree, create the run, start its agent when it is local."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from . import _conda, _local_agent
+from ._resources import on_the_wire
+from .environment import Environment, text_variables
+from .exceptions import UserErrorException
+from .run import Run
+from .runconfig import RunConfiguration
+from .script_run_config import ScriptRunConfig
+
+if TYPE_CHECKING:
+    from .experiment import Experiment
+
+_noted_undeclared = False
+
+
+def submit(experiment: Experiment, config: ScriptRunConfig, tags: Mapping[str, str] | None) -> Run:
+    """Submits one run."""
+    if not isinstance(config, ScriptRunConfig):
+        raise TypeError(f"submit takes a ScriptRunConfig, not a {type(config).__name__}")
+    body = plan(config)
+    local = body["compute"].lower() == "local"
+    agent = _local_agent.executable() if local else ""
+    body["experiment"] = experiment.name
+    body["tags"] = {str(key): "" if value is None else str(value) for key, value in (tags or {}).items()}
+    # Chosen here, so that a submission whose answer was lost can be repeated and stays one run.
+    body["run"] = f"{experiment.name[:230]}_{int(time.time())}_{secrets.token_hex(4)}"
+
+    workspace = experiment.workspace
+    body["snapshot"] = workspace._client.snapshot_upload(
+        workspace.name, os.path.abspath(config.source_directory), config.keep_links, tempfile.gettempdir()
+    )
+    view = workspace._client.run_submit(workspace.name, body)
+    run = Run(experiment, view["id"], _view=view)
+    if local:
+        run._agent = _local_agent.start(agent, workspace, run.id)
+    if body.get("secrets") is None:
+        _note_undeclared()
+    return run
+
+
+def plan(config: ScriptRunConfig) -> dict[str, Any]:
+    """The submission's body as far as the configuration decides it. Refuses what can not work, before anything is sent."""
+    shared = config.run_config or RunConfiguration()
+    _refuse_what_is_not_there(shared)
+    compute = config.compute_target if config.compute_target is not None else shared.target
+    compute = str(getattr(compute, "name", compute) or "local")
+    environment = config.environment or shared.environment
+    duration = config.max_run_duration_seconds
+    body: dict[str, Any] = {
+        "program": _program(config, shared),
+        "compute": compute,
+        "resources": on_the_wire(config.resources, shared.max_run_duration_seconds if duration is None else duration),
+        "engine_options": {str(k): str(v) for k, v in (config.engine_options or {}).items()},
+        "environment": text_variables({**shared.environment_variables, **environment.environment_variables}),
+    }
+    _add_environment(body, environment, compute.lower() == "local")
+    _add_secrets(body, config)
+    return body
+
+
+def _program(config: ScriptRunConfig, shared: RunConfiguration) -> dict[str, Any]:
+    directory = os.path.abspath(config.source_directory)
+    if not os.path.isdir(directory):
+        raise UserErrorException(f"source_directory {directory} is not a folder")
+    script = config.script or shared.script
+    command = config.command if config.command is not None else shared.command
+    if (script is None) == (command is None):
+        raise UserErrorException("a run has a script or a command, one of the two")
+    if script is not None:
+        relative = os.path.relpath(os.path.join(directory, script), directory)
+        if relative.split(os.sep)[0] == os.pardir:
+            raise UserErrorException(f"the script {script} lies outside of source_directory {directory}")
+        if not os.path.isfile(os.path.join(directory, relative)):
+            raise UserErrorException(f"there is no script {script} in source_directory {directory}")
+        arguments = config.arguments if config.arguments is not None else shared.arguments
+        return {"script": {"path": relative.replace(os.sep, "/"), "arguments": _texts("arguments", arguments)}}
+    if config.arguments:
+        raise UserErrorException("arguments belong to a script; a command carries its own")
+    argv = ["sh", "-c", command] if isinstance(command, str) else _texts("command", command or ())
+    if not argv or (isinstance(command, str) and not command.strip()):
+        raise UserErrorException("the command is empty")
+    return {"command": {"argv": argv}}
+
+
+def _texts(what: str, values: Iterable[object]) -> list[str]:
+    if isinstance(values, str):
+        raise UserErrorException(f"{what} must be a list, one entry for each word")
+    texts = []
+    for index, value in enumerate(values):
+        if not isinstance(value, (str, int, float, os.PathLike)):
+            kind = type(value).__name__
+            raise UserErrorException(f"{what}[{index}] is a {kind}; only text, numbers and paths can be given to a script")
+        texts.append(str(value))
+    return texts
+
+
+def _add_environment(body: dict[str, Any], environment: Environment, local: bool) -> None:
+    unbuilt = environment._what_is_unbuilt()
+    if unbuilt is not None:
+        raise UserErrorException(
+            f"the environment {environment.name} has {unbuilt}, and Kluis builds no environments. Make one where the run "
+            "executes and name it: environment.python.interpreter_path = '/path/to/venv/bin/python', or "
+            "Environment.from_existing_conda_environment(...), or on a container target docker.base_image"
+        )
+    if environment.docker.base_image is not None:
+        if local:
+            raise UserErrorException(
+                f"the environment {environment.name} has docker.base_image, and runs on this machine use no containers; "
+                "submit to a compute target with a container engine, or set python.interpreter_path instead"
+            )
+        body["engine_options"].setdefault("image", environment.docker.base_image)
+    interpreter = environment.python.interpreter_path
+    if interpreter in (None, "", "python"):
+        # Azure ML's default says as little as none at all.
+        interpreter = (sys.executable or None) if local else None
+    if environment._conda_environment is not None:
+        if local:
+            interpreter = _conda.interpreter(environment._conda_environment)
+        else:
+            body["engine_options"].setdefault("conda_env", environment._conda_environment)
+    if interpreter is not None and "script" in body["program"]:
+        body["python"] = interpreter
+
+
+def _add_secrets(body: dict[str, Any], config: ScriptRunConfig) -> None:
+    if isinstance(config.secrets, str):
+        raise UserErrorException("secrets must be a list of names")
+    delivered = [*(config.secret_env or {}).values(), *(config.secret_files or {}).values()]
+    if config.secrets is None and not delivered:
+        return
+    # Names are compared without regard to case; the first spelling stays.
+    declared: dict[str, str] = {}
+    for name in [*(config.secrets or ()), *delivered]:
+        declared.setdefault(name.lower(), name)
+    body["secrets"] = list(declared.values())
+    body["secret_env"] = dict(config.secret_env or {})
+    body["secret_files"] = dict(config.secret_files or {})
+
+
+def _refuse_what_is_not_there(shared: RunConfiguration) -> None:
+    if shared.communicator not in (None, "None"):
+        raise UserErrorException(
+            f"the communicator {shared.communicator} is not supported: start the ranks from the script, for example with "
+            "torchrun, or through the compute target's own engine"
+        )
+    if shared.node_count != 1:
+        raise UserErrorException("node_count other than 1 is not supported yet: use a compute target whose engine starts the ranks")
+    if shared.framework.lower() not in ("python", "pytorch", "tensorflow"):
+        raise UserErrorException(f"the framework {shared.framework} is not supported; give the program as command=[...]")
+
+
+def _note_undeclared() -> None:
+    global _noted_undeclared
+    if not _noted_undeclared:
+        _noted_undeclared = True
+        logging.getLogger("kluis").warning(
+            "kluis: this run declares no secrets, so it may read whatever its submitter may read; "
+            "ScriptRunConfig(secrets=[...]) narrows it"
+        )
