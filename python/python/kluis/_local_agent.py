@@ -57,19 +57,29 @@ class LocalAgent:
         said = self._complaints.read()[-2000:].decode(errors="replace").strip()
         return f"the agent on this machine ended with code {code}: {said or 'it said nothing'}"
 
+    def __del__(self) -> None:
+        # Let go of, not forgotten: the agent goes on, and there is nothing to warn of.
+        self._complaints.close()
+        if self._process.poll() is None:
+            self._process.returncode = 0
+
 
 def start(program: str, workspace: Workspace, run_id: str) -> LocalAgent:
     """Starts the agent of one run."""
     # Its complaints go to a file without a name: it may write there for as long as it lives.
     complaints = tempfile.TemporaryFile(prefix="kluis-agent-")
-    process = subprocess.Popen(
-        [program, "agent", "--compute", "local", "--run", f"{workspace.name}/{run_id}"],
-        env=_environment(workspace),
-        stdin=subprocess.DEVNULL,
-        stdout=complaints,
-        stderr=complaints,
-        start_new_session=True,
-    )
+    try:
+        process = subprocess.Popen(
+            [program, "agent", "--compute", "local", "--run", f"{workspace.name}/{run_id}"],
+            env=_environment(workspace),
+            stdin=subprocess.DEVNULL,
+            stdout=complaints,
+            stderr=complaints,
+            start_new_session=True,
+        )
+    except OSError as error:
+        complaints.close()
+        raise UserErrorException(f"the run {run_id} waits for an agent: {program} could not be started ({error})") from None
     return LocalAgent(process, complaints)
 
 

@@ -76,14 +76,18 @@ class Keyvault:
                 return content_type
         raise SecretNotFound(f"there is no secret `{name}` in the workspace {self._workspace.name}")
 
-    def list_secrets(self) -> list[dict[str, Any]]:
-        """Every secret: ``name``, ``version``, ``content_type``, ``enabled``, ``expires``, ``updated``. Never a value."""
-        return [_summary(view) for view in self._client.secret_list(self._workspace.name)]
+    def list_secrets(self) -> list[dict[str, str]]:
+        """The names, each as ``{"name": ...}``; :meth:`list_secret_versions` has more."""
+        return [{"name": view["name"]} for view in self._client.secret_list(self._workspace.name)]
 
     def list_secret_versions(self, name: str) -> list[dict[str, Any]]:
-        """The versions of a secret, newest first: what :meth:`list_secrets` says, and which one is ``current``."""
+        """The versions of a secret, newest first, without values.
+
+        Each has ``name``, ``version``, ``current``, ``enabled``, ``content_type``, ``tags``, ``not_before``, ``expires``,
+        ``created`` and ``updated``; times are RFC 3339.
+        """
         views = self._client.secret_versions(self._workspace.name, name)
-        return [{**_summary(view), "current": view["current"]} for view in views]
+        return [_summary(view) for view in views]
 
     # ---- deleting --------------------------------------------------------------------------------------------------
 
@@ -140,8 +144,12 @@ def _summary(view: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": view["name"],
         "version": view["version"],
-        "content_type": attributes.get("content_type"),
+        "current": view["current"],
         "enabled": attributes["enabled"],
+        "content_type": attributes.get("content_type"),
+        "tags": dict(attributes.get("tags") or {}),
+        "not_before": attributes.get("not_before"),
         "expires": attributes.get("expires"),
+        "created": view["created"],
         "updated": view["updated"],
     }
