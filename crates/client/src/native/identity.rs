@@ -1,0 +1,67 @@
+//! Login, tokens, principals, invitations.
+
+use kluis_core::api::identity::{
+    ChangePrincipal, ClientLogin, ClientSecretCreated, CreateInvite, CreatePrincipal, CreateToken, InviteCreated,
+    PrincipalView, RedeemInvite, TokenIssued, TokenView, Whoami,
+};
+use kluis_core::api::{Page, PageQuery};
+
+use crate::client::Client;
+use crate::error::Error;
+
+impl Client {
+    /// Uses an invitation; the token is shown once. Never repeated by itself: the code works once.
+    pub async fn login_invite(&self, redeem: &RedeemInvite) -> Result<TokenIssued, Error> {
+        self.post("use the invitation", &["login", "invite"]).body(redeem).json().await
+    }
+
+    /// Signs in with a service principal's id and secret, for 15 minutes.
+    pub async fn login_client(&self, login: &ClientLogin) -> Result<TokenIssued, Error> {
+        self.post("sign in", &["login", "client"]).body(login).repeatable().json().await
+    }
+
+    /// Who the caller is.
+    pub async fn whoami(&self) -> Result<Whoami, Error> {
+        self.get("ask who is signed in", &["whoami"]).json().await
+    }
+
+    /// The caller's tokens.
+    pub async fn tokens(&self, page: PageQuery) -> Result<Page<TokenView>, Error> {
+        self.get("list tokens", &["tokens"]).query(&page).json().await
+    }
+
+    /// Another token for the caller.
+    pub async fn token_create(&self, create: &CreateToken) -> Result<TokenIssued, Error> {
+        self.post("create a token", &["tokens"]).body(create).json().await
+    }
+
+    /// Ends a token: an id, or `current` for the one that asks.
+    pub async fn token_revoke(&self, token: &str) -> Result<(), Error> {
+        self.delete("revoke a token", &["tokens", token]).done().await
+    }
+
+    /// All principals.
+    pub async fn principals(&self, page: PageQuery) -> Result<Page<PrincipalView>, Error> {
+        self.get("list principals", &["principals"]).query(&page).json().await
+    }
+
+    /// A new service principal.
+    pub async fn principal_create(&self, create: &CreatePrincipal) -> Result<PrincipalView, Error> {
+        self.post("create a principal", &["principals"]).body(create).json().await
+    }
+
+    /// Enables or disables a principal, by name or id.
+    pub async fn principal_change(&self, principal: &str, change: &ChangePrincipal) -> Result<PrincipalView, Error> {
+        self.patch("change a principal", &["principals", principal]).body(change).repeatable().json().await
+    }
+
+    /// A new client secret for a service principal, by name or id; shown once.
+    pub async fn principal_secret_create(&self, principal: &str) -> Result<ClientSecretCreated, Error> {
+        self.post("create a client secret", &["principals", principal, "secrets"]).json().await
+    }
+
+    /// An invitation; its code is shown once. [`crate::invite::Invitation`] wraps it for handing over.
+    pub async fn invite_create(&self, create: &CreateInvite) -> Result<InviteCreated, Error> {
+        self.post("create an invitation", &["invites"]).body(create).json().await
+    }
+}
