@@ -125,6 +125,8 @@ actions! {
     RunContact = 87, "run.contact";
     /// A run's log held a secret value, masked.
     RunLeak = 88, "run.leak";
+    /// An attempt was given up and the run waits for another.
+    RunRequeued = 89, "run.requeued";
 }
 
 impl fmt::Display for AuditAction {
