@@ -6,6 +6,17 @@ Every call leaves the interpreter free while it waits. Objects may be shared by 
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
+__all__ = [
+    "Broker",
+    "Rotations",
+    "Client",
+    "check_experiment_name",
+    "connect",
+    "write_config",
+    "Logs",
+    "__version__",
+]
+
 __version__: str
 
 def connect(

@@ -1,0 +1,5 @@
+# Code in submitted run
+from kluis import Run
+
+run = Run.get_context()
+secret_value = run.get_secret(name="mysecret")
