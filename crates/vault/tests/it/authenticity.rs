@@ -95,6 +95,16 @@ fn an_audit_record_is_vouched_for_as_the_page_says() {
 }
 
 #[test]
+fn the_page_lists_every_audit_action() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/format.md")).unwrap();
+    let cells: Vec<_> = page.split(['|', '\n']).map(str::trim).collect();
+    for action in AuditAction::ALL {
+        let code = action.code().to_string();
+        assert!(cells.windows(2).any(|two| two == [code.as_str(), action.as_str()]), "{code} {action}");
+    }
+}
+
+#[test]
 fn a_token_is_found_under_its_own_purpose_only() {
     let fixture = Fixture::new();
     let hash = fixture.vault.lookup_hash("usr", "kls_usr_x");
@@ -152,6 +162,9 @@ fn a_changed_checkpoint_a_strangers_and_an_empty_one_do_not_verify() {
     let forged = stranger.sign_checkpoint(checkpoint());
     assert!(verify_checkpoint(&forged, &stranger.public_key()));
     assert!(!verify_checkpoint(&forged, &public_key), "its own key proves nothing");
+    let public = data_encoding::HEXLOWER.encode(&stranger.public_key());
+    let confusing = kluis_core::audit::SignedCheckpoint { public_key: public, ..signed.clone() };
+    assert!(!verify_checkpoint(&confusing, &public_key), "it must name the key that signed it");
     let renamed = kluis_core::audit::SignedCheckpoint { public_key: signed.public_key.clone(), ..forged };
     assert!(!verify_checkpoint(&renamed, &public_key));
 

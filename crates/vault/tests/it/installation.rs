@@ -95,6 +95,21 @@ fn a_workspace_key_loads_only_as_what_it_is() {
 }
 
 #[test]
+fn a_workspace_key_under_a_false_name_does_not_load_even_when_the_root_key_sealed_it() {
+    let fixture = Fixture::new();
+    let (installation, root_id) = (INSTALLATION.as_bytes(), spec::key_id(&ROOT));
+    let wrap = spec::hkdf(&ROOT, &spec::p("kluis/root-wrap", &[installation]));
+    let load = |key: &spec::Key, id: [u8; 16]| {
+        let ad = spec::p("kluis/workspace-key", &[installation, WORKSPACE.as_bytes(), &id, &root_id]);
+        let wrapped = spec::box_seal(&wrap, &root_id, &ad, key);
+        let id = kluis_core::id::KeyId::from_bytes(id);
+        fixture.vault.workspace_key_load(&kluis_vault::WorkspaceKey { workspace: WORKSPACE, id, wrapped }, false)
+    };
+    assert_eq!(load(&[9; 32], spec::key_id(&[9; 32])), Ok(()));
+    assert_eq!(load(&[9; 32], spec::key_id(&[8; 32])), Err(Error::Damaged { what: "workspace key" }));
+}
+
+#[test]
 fn a_forgotten_key_opens_and_seals_nothing() {
     let fixture = Fixture::new();
     let sealed = fixture.vault.seal(&BINDING, &text("hunter2")).unwrap();

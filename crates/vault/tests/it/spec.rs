@@ -65,6 +65,12 @@ fn key(bytes: Vec<u8>) -> Option<Key> {
     bytes.try_into().ok()
 }
 
+/// Seals a box, as whoever holds the key could.
+pub(crate) fn box_seal(key: &Key, id: &Id, ad: &[u8], content: &[u8]) -> Vec<u8> {
+    let nonce = [9; 12];
+    [&[1], &id[..], &nonce, &gcm_seal(key, &nonce, ad, content)].concat()
+}
+
 /// What an installation's three stored boxes hold.
 pub(crate) struct Installation {
     pub(crate) id: Id,
