@@ -27,6 +27,8 @@ pub struct Parts {
     pub vault: Arc<Vault>,
     /// Snapshots, logs, outputs.
     pub blobs: Blobs,
+    /// When this server began to listen: before it, nobody was silent.
+    pub started: Timestamp,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
     /// Chance.

@@ -7,6 +7,7 @@
 //! | write what arrives | [`Blobs::writer`], [`Blobs::put`] |
 //! | read as a stream | [`Blobs::open`] |
 //! | the pieces of an upload that goes on | [`Blobs::piece_put`], [`Blobs::assemble`] |
+//! | what a crash has left behind | [`Blobs::older_than`] |
 //! | who may still write | [`space`] |
 
 use std::fmt;
@@ -22,6 +23,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 mod pieces;
 mod reader;
+mod search;
 pub mod space;
 mod writer;
 
@@ -83,6 +85,7 @@ pub struct Blobs {
     folder: PathBuf,
     vault: Arc<Vault>,
     space: Arc<Space>,
+    uploads: Arc<pieces::Uploads>,
 }
 
 impl Blobs {
@@ -95,7 +98,8 @@ impl Blobs {
             .map_err(BlobError::Objects)?
             .with_fsync(true)
             .with_automatic_cleanup(true);
-        Ok(Self { objects: Arc::new(objects), vault, space: Arc::new(Space::new(&folder, limits)), folder })
+        let space = Arc::new(Space::new(&folder, limits));
+        Ok(Self { objects: Arc::new(objects), folder, vault, space, uploads: Arc::default() })
     }
 
     /// Stores a whole blob that is in memory. `used` is what the store says the workspace uses. Gives the bytes it

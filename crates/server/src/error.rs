@@ -11,7 +11,7 @@ use http::StatusCode;
 use kluis_core::api::code;
 use kluis_core::clock::Timestamp;
 use kluis_core::id::InvalidId;
-use kluis_core::name::InvalidName;
+use kluis_core::name::{InvalidName, SecretName};
 use kluis_core::plaintext::InvalidValue;
 use kluis_core::run::{RunStatus, TransitionError};
 use kluis_core::secret::{InvalidAttributes, SecretTransitionError};
@@ -61,6 +61,9 @@ pub enum Error {
     /// There is no such secret in a vault that the caller may list.
     #[error("no such secret in this workspace")]
     SecretNotFound,
+    /// A submission declares secrets that its submitter can not read now. All of them, so that one look is enough.
+    #[error("the run declares secrets that can not be read: {}; set or enable them, or declare others", unreadable_text(.0))]
+    SecretsUnreadable(Vec<(SecretName, Self)>),
     /// The path exists for other methods.
     #[error("this address does not know the method")]
     MethodNotAllowed,
@@ -167,6 +170,17 @@ pub enum Unauthenticated {
     },
 }
 
+fn unreadable_text(names: &[(SecretName, Error)]) -> String {
+    let why = |error: &Error| match error {
+        Error::SecretDisabled(how) => *how,
+        Error::SecretDeleted { .. } => "deleted",
+        Error::Inconsistent { .. } => "damaged",
+        _ => "not there",
+    };
+    let names: Vec<_> = names.iter().map(|(name, error)| format!("`{name}` is {}", why(error))).collect();
+    names.join(", ")
+}
+
 fn entry_text(entry: Option<usize>) -> String {
     entry.map(|n| format!("entry {n}: ")).unwrap_or_default()
 }
@@ -200,7 +214,10 @@ impl Error {
             | Self::SecretUndeclared { .. }
             | Self::TicketRefused(_)
             | Self::Compromised => StatusCode::FORBIDDEN,
-            Self::NotFound(_) | Self::SecretNotFound => StatusCode::NOT_FOUND,
+            Self::SecretsUnreadable(names) if names.iter().all(|(_, e)| matches!(e, Self::SecretDisabled(_))) => {
+                StatusCode::FORBIDDEN
+            }
+            Self::NotFound(_) | Self::SecretNotFound | Self::SecretsUnreadable(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_)
             | Self::SecretDeleted { .. }
@@ -228,7 +245,10 @@ impl Error {
             Self::SecretDisabled(_) => code::SECRET_DISABLED,
             Self::SecretUndeclared { .. } => code::SECRET_UNDECLARED,
             Self::NotFound(_) => code::NOT_FOUND,
-            Self::SecretNotFound => code::SECRET_NOT_FOUND,
+            Self::SecretsUnreadable(names) if names.iter().all(|(_, e)| matches!(e, Self::SecretDisabled(_))) => {
+                code::SECRET_DISABLED
+            }
+            Self::SecretNotFound | Self::SecretsUnreadable(_) => code::SECRET_NOT_FOUND,
             Self::MethodNotAllowed => code::METHOD_NOT_ALLOWED,
             Self::Conflict(_) => code::CONFLICT,
             Self::SecretDeleted { .. } => code::SECRET_DELETED,
@@ -365,6 +385,16 @@ impl Error {
             Self::RevisionConflict { current, .. } => Self::RevisionConflict { current, entry: Some(index) },
             Self::InvalidValue(text) => Self::InvalidValue(format!("entry {index}: {text}").into()),
             Self::Conflict(text) => Self::Conflict(format!("entry {index}: {text}").into()),
+            other => other,
+        }
+    }
+
+    /// A refusal of the only entry needs no number.
+    #[must_use]
+    pub fn without_entry(self) -> Self {
+        match self {
+            Self::SecretDeleted { purge_at, .. } => Self::SecretDeleted { purge_at, entry: None },
+            Self::RevisionConflict { current, .. } => Self::RevisionConflict { current, entry: None },
             other => other,
         }
     }

@@ -132,6 +132,7 @@ async fn prepare(options: &ServerOptions) -> Result<Prepared, StartError> {
         store,
         vault,
         blobs,
+        started: options.clock.now(),
         clock: options.clock.clone(),
         rng: options.rng.clone(),
         settings: options.settings.clone(),

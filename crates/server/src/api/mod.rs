@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 mod agents;
 mod audit;
 mod computes;
+pub(crate) mod document;
 mod download;
 mod identity;
 pub mod json;

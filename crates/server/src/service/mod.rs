@@ -21,4 +21,5 @@ pub mod runs;
 pub mod secrets;
 pub mod sessions;
 pub mod snapshots;
+pub(crate) mod wait;
 pub mod workspaces;

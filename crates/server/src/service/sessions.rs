@@ -1,1 +1,177 @@
-//! This noun's service.
+//! Sessions: what a launcher asks and says for its run. Whether a session is alive is decided by the store in each
+//! command, not by what was read when the request came.
+//!
+//! | | |
+//! |---|---|
+//! | `redeem` | a ticket becomes a session |
+//! | `heartbeat` | signs of life, reads, notices |
+//! | `uploads` | logs, metrics, outputs |
+//! | `children` | child runs, and what a run says of itself |
+//! | `end` | the run's end |
+
+use kluis_core::api::session::{ReadRecord, ReadSecrets, SecretsRead};
+use kluis_core::audit::{AuditAction, AuditRecord};
+use kluis_core::clock::Timestamp;
+use kluis_core::run::RunStatus;
+use kluis_core::secret::MAX_BATCH;
+use kluis_store::Error as StoreError;
+use kluis_store::attempts::SessionRow;
+use kluis_store::runs::RunRow;
+
+use super::secrets::RunReader;
+use crate::app::App;
+use crate::blobs::BlobStream;
+use crate::error::{Error, Result};
+use crate::signed::SessionCaller;
+
+mod children;
+mod end;
+mod heartbeat;
+mod redeem;
+mod uploads;
+
+/// The longest reason or phase, in bytes.
+const MAX_TEXT: usize = 1000;
+/// How often a command is made anew when the run moves meanwhile.
+const TRIES: usize = 5;
+
+/// Sessions.
+#[derive(Clone, Copy, Debug)]
+pub struct Sessions<'a> {
+    app: &'a App,
+}
+
+impl App {
+    /// Sessions.
+    pub fn sessions(&self) -> Sessions<'_> {
+        Sessions { app: self }
+    }
+}
+
+impl Sessions<'_> {
+    /// Values for the run: what its submitter may read at this moment, narrowed to what it declared. Recorded and
+    /// committed before this returns.
+    pub async fn read(&self, session: &SessionCaller, read: ReadSecrets) -> Result<SecretsRead> {
+        let row = &session.row;
+        alive(row)?;
+        if read.names.is_empty() || read.names.len() > MAX_BATCH {
+            return Err(Error::bad_request(format!("`names` has 1 to {MAX_BATCH} entries")));
+        }
+        let workspace = self.app.store.workspace_get(row.workspace).await?.ok_or(Error::NotFound("workspace"))?;
+        let reader = RunReader {
+            workspace: &workspace,
+            run: session.run_authority(),
+            node: row.node,
+            submitter: row.submitted_by,
+            declared: row.secrets.as_deref(),
+            source: session.source,
+        };
+        let values = self.app.secrets().read_for_run(&reader, &read.names, read.refresh).await;
+        values.map_err(over)
+    }
+
+    /// The tree that the run was submitted with.
+    pub async fn snapshot(&self, session: &SessionCaller) -> Result<BlobStream> {
+        alive(&session.row)?;
+        let run = self.run_of(&session.row).await?;
+        let snapshot = run.spec.and_then(|spec| spec.snapshot).ok_or(Error::NotFound("snapshot"))?;
+        Ok(self.app.blobs.open(session.row.workspace, snapshot).await?)
+    }
+
+    async fn run_of(&self, row: &SessionRow) -> Result<RunRow> {
+        self.app.store.run_get(row.workspace, &row.run).await?.ok_or(Error::NotFound("run"))
+    }
+
+    /// The session as it is now; [`Error::RunEnded`] when it is over.
+    async fn again(&self, row: &SessionRow) -> Result<SessionRow> {
+        let now = self.app.store.session_get(row.id).await?.ok_or(Error::RunEnded(row.status))?;
+        alive(&now)?;
+        Ok(now)
+    }
+
+    /// A record about the session's run.
+    fn record(&self, session: &SessionCaller, now: Timestamp, action: AuditAction) -> AuditRecord {
+        let row = &session.row;
+        AuditRecord {
+            principal: Some(row.submitted_by),
+            workspace: Some(row.workspace),
+            run: Some(row.run.clone()),
+            attempt: Some(row.attempt),
+            node: Some(row.node),
+            session: Some(row.id),
+            source: Some(session.source.to_string()),
+            ..AuditRecord::new(now, action)
+        }
+    }
+
+    /// Records of reads that were not received before, with a gap's record where numbers are missing, and the number of
+    /// the last one. What was received before, or comes twice, is passed over.
+    async fn reads(
+        &self,
+        session: &SessionCaller,
+        received: u64,
+        reads: &[ReadRecord],
+    ) -> Result<(Vec<AuditRecord>, u64)> {
+        let mut fresh: Vec<&ReadRecord> = reads.iter().filter(|r| r.sequence > received).collect();
+        if fresh.is_empty() {
+            return Ok((Vec::new(), received));
+        }
+        if fresh.iter().any(|r| r.sequence > i64::MAX as u64) {
+            return Err(Error::bad_request("`reads` has too high a number"));
+        }
+        fresh.sort_unstable_by_key(|r| r.sequence);
+        fresh.dedup_by_key(|r| r.sequence);
+        let pins = self.app.store.run_secrets(session.row.workspace, &session.row.run).await?;
+        let (mut records, mut last) = (Vec::with_capacity(fresh.len()), received);
+        for read in fresh {
+            let missing = read.sequence - last - 1;
+            if missing > 0 {
+                let gap = self.record(session, self.app.now(), AuditAction::SecretReadGap);
+                records.push(AuditRecord { count: Some(missing), sequence: Some(last + 1), ..gap });
+            }
+            last = read.sequence;
+            records.push(AuditRecord {
+                secret: pins.iter().rev().find(|pin| pin.name == read.name).map(|pin| pin.secret),
+                version: Some(read.version),
+                rank: Some(read.rank),
+                pid: Some(read.pid),
+                sequence: Some(read.sequence),
+                name: Some(read.name.to_string()),
+                // The launcher's idea of the server's time; never later than now.
+                ..self.record(session, read.time.min(self.app.now()), AuditAction::SecretRead)
+            });
+        }
+        Ok((records, last))
+    }
+}
+
+/// Refuses for a session that is over. What a command of the store says comes later and counts more.
+fn alive(row: &SessionRow) -> Result<()> {
+    if row.alive { Ok(()) } else { Err(ended(row.status)) }
+}
+
+/// Why a session is over.
+fn ended(status: RunStatus) -> Error {
+    if status == RunStatus::Compromised { Error::Compromised } else { Error::RunEnded(status) }
+}
+
+/// The store's refusals as a launcher should hear them.
+fn refusal(error: StoreError) -> Error {
+    over(error.into())
+}
+
+fn over(error: Error) -> Error {
+    match error {
+        Error::RunEnded(status) => ended(status),
+        error => error,
+    }
+}
+
+/// A text of the launcher's that people will read: bounded, in one line.
+fn text(field: &'static str, text: Option<&str>) -> Result<()> {
+    match text {
+        Some(text) if text.len() > MAX_TEXT => Err(Error::bad_request(format!("`{field}` is longer than 1000 bytes"))),
+        Some(text) if text.contains('\0') => Err(Error::bad_request(format!("`{field}` holds a NUL character"))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,98 @@
+//! Submitting: everything that can be known now is checked now, so that a run does not fail in a week for a name that was
+//! mistyped today. No ticket is made; that happens when an agent takes the run.
+
+use kluis_core::access::{Action, Resource};
+use kluis_core::api::runs::{RunView, SubmitRun};
+use kluis_core::audit::{AuditAction, AuditRecord};
+use kluis_core::name::{RunId, SecretName, WorkspaceName};
+use kluis_store::Write;
+use kluis_store::runs::RunInsert;
+use kluis_store::workspaces::Workspace;
+use sha2::{Digest, Sha256};
+
+use super::{Runs, submission, view};
+use crate::caller::Caller;
+use crate::error::{Error, Result};
+
+/// Runs of one principal that have not ended.
+const MAX_OPEN_OF_PRINCIPAL: u64 = 10_000;
+/// Runs of one workspace that have not ended.
+const MAX_OPEN_OF_WORKSPACE: u64 = 50_000;
+
+impl Runs<'_> {
+    /// Submits a run. With a client's own id, the same submission again is the same run, even when it would be refused
+    /// by now.
+    pub async fn submit(&self, caller: &Caller, workspace: &WorkspaceName, spec: SubmitRun) -> Result<RunView> {
+        let workspace = self.app.workspace_for(caller, workspace, Action::RunSubmit).await?;
+        let request_hash = Sha256::digest(serde_json::to_vec(&spec).expect("a submission is JSON")).into();
+        let spec = submission::check(spec)?;
+        let known = match &spec.run {
+            Some(id) => self.app.store.run_get(workspace.id, id).await?.is_some(),
+            None => false,
+        };
+        if !known {
+            self.check(caller, &workspace, &spec).await?;
+        }
+
+        let now = self.app.now();
+        let id = match &spec.run {
+            Some(id) => id.clone(),
+            None => RunId::generate(&spec.experiment, now, &*self.app.rng),
+        };
+        let record = AuditRecord {
+            workspace: Some(workspace.id),
+            run: Some(id.clone()),
+            name: Some(spec.experiment.to_string()),
+            ..caller.record(now, AuditAction::RunSubmitted)
+        };
+        let change = RunInsert {
+            workspace: workspace.id,
+            id,
+            max_attempts: spec.max_attempts.unwrap_or(1),
+            spec,
+            request_hash,
+            submitted_by: caller.id(),
+            now,
+        };
+        let write = Write::new(caller.authority(), self.app.vault.audit_entry(record), change);
+        let inserted = self.app.store.run_insert(write).await.map_err(|e| Error::from(e).missing("workspace"))?;
+        Ok(view(&workspace.name, inserted.run))
+    }
+
+    /// What a well-formed submission refers to: compute target, snapshot, secrets.
+    async fn check(&self, caller: &Caller, workspace: &Workspace, spec: &SubmitRun) -> Result<()> {
+        if !spec.compute.is_local() {
+            self.app.compute_to_use(caller, &spec.compute).await?;
+        }
+        if let Some(snapshot) = spec.snapshot {
+            let stored = self.app.store.snapshot_get(workspace.id, snapshot).await?;
+            stored.ok_or(Error::NotFound("snapshot"))?;
+        }
+        if workspace.settings.require_declared_secrets && spec.secrets.is_none() {
+            return Err(Error::bad_request(
+                "this workspace takes only runs that declare their secrets; give the names, or an empty list for none",
+            ));
+        }
+        if let Some(names) = spec.secrets.as_deref().filter(|names| !names.is_empty()) {
+            self.check_secrets(caller, workspace, names).await?;
+        }
+        let store = &self.app.store;
+        if store.runs_open(None, Some(caller.id())).await? >= MAX_OPEN_OF_PRINCIPAL
+            || store.runs_open(Some(workspace.id), None).await? >= MAX_OPEN_OF_WORKSPACE
+        {
+            return Err(Error::conflict("too many runs are waiting or running; wait for some to end, or cancel some"));
+        }
+        Ok(())
+    }
+
+    /// Every declared secret exists and the submitter could read it now. What is wrong is told for all of them at once.
+    async fn check_secrets(&self, caller: &Caller, workspace: &Workspace, names: &[SecretName]) -> Result<()> {
+        self.app.authorize(caller, Action::SecretRead, Resource::Workspace(workspace.id)).await?;
+        let unreadable = self.app.secrets().unreadable(caller, workspace, names).await?;
+        if unreadable.is_empty() {
+            return Ok(());
+        }
+        self.app.refused(caller, Some(workspace.id), Action::SecretRead).await?;
+        Err(Error::SecretsUnreadable(unreadable))
+    }
+}
