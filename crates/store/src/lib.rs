@@ -28,10 +28,13 @@ mod hint;
 mod page;
 mod sqlite;
 
+pub mod attempts;
 pub mod audit;
 pub mod identity;
 pub mod installation;
-
+pub mod logs;
+pub mod runs;
+pub mod secrets;
 pub mod workspaces;
 
 pub use authority::{Authenticated, Authority, RunAuthority, Write};

@@ -192,6 +192,7 @@ CREATE TABLE run (
     spec             TEXT    CHECK (json_valid(spec)),
     request_hash     BLOB    CHECK (length(request_hash) = 32),
     max_attempts     INTEGER NOT NULL CHECK (max_attempts >= 1),
+    retries          INTEGER NOT NULL CHECK (retries >= 0),
     attempt          INTEGER NOT NULL CHECK (attempt >= 0),
     created          INTEGER NOT NULL,
     started          INTEGER,
@@ -215,6 +216,8 @@ CREATE INDEX run_top ON run (workspace, seq) WHERE parent IS NULL;
 CREATE INDEX run_experiment ON run (experiment, seq) WHERE parent IS NULL;
 CREATE INDEX run_child ON run (parent, seq) WHERE parent IS NOT NULL;
 CREATE INDEX run_contact ON run (status, last_contact) WHERE status IN ('running', 'unresponsive');
+CREATE INDEX run_open ON run (workspace, submitted_by)
+    WHERE status IN ('queued', 'starting', 'running', 'unresponsive');
 CREATE INDEX run_live ON run (submitted_by) WHERE status IN ('starting', 'running', 'unresponsive');
 
 -- Which version an attempt was given, once for all its nodes. Kept for ever; live while the attempt is. The name is the

@@ -117,7 +117,9 @@ pub(crate) fn prove(c: &Connection) -> Result<AuditProof, Error> {
         if first as u64 != frontier.size() || count as usize != page.len() {
             return Err(broken(first));
         }
-        page.iter().for_each(|(_, leaf)| frontier.append(leaf_hash(leaf)));
+        for (_, leaf) in page {
+            frontier.append(leaf_hash(leaf));
+        }
     }
     Ok(AuditProof { stored, recomputed: AuditHead { size: frontier.size(), root: frontier.root() } })
 }

@@ -2,6 +2,7 @@
 //! can carry a search, forwards and backwards; the remaining conditions narrow what it finds.
 
 use kluis_core::audit::AuditEntry;
+use kluis_core::id::{PrincipalId, SecretId, WorkspaceId};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
@@ -24,10 +25,10 @@ pub(crate) async fn query(sqlite: &Sqlite, filter: AuditFilter) -> Result<Vec<(u
 fn search(c: &Connection, filter: &AuditFilter) -> Result<sql::Page<(u64, AuditEntry), i64>, Error> {
     let run = filter.run.as_ref().map_or(Value::Null, |run| Value::Text(run.key().to_owned()));
     let params = (
-        sql::maybe(filter.workspace.as_ref().map(|id| id.as_bytes())),
+        sql::maybe(filter.workspace.as_ref().map(WorkspaceId::as_bytes)),
         run,
-        sql::maybe(filter.principal.as_ref().map(|id| id.as_bytes())),
-        sql::maybe(filter.secret.as_ref().map(|id| id.as_bytes())),
+        sql::maybe(filter.principal.as_ref().map(PrincipalId::as_bytes)),
+        sql::maybe(filter.secret.as_ref().map(SecretId::as_bytes)),
         sql::int(filter.from),
         i64::from(filter.limit.max(1)),
     );

@@ -7,6 +7,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kluis_core::audit::{AuditEntry, leaf_hash};
+use kluis_core::id::{PrincipalId, SecretId, WorkspaceId};
+use kluis_core::name::RunId;
 use rusqlite::Connection;
 use tokio::sync::watch;
 
@@ -304,12 +306,12 @@ fn insert(c: &Connection, seq: u64, page: u64, start: usize, leaf: &[u8], watch:
             sql::int(page),
             start as i64,
             leaf.len() as i64,
-            record.and_then(|r| r.workspace.as_ref()).map(|id| id.as_bytes()),
+            record.and_then(|r| r.workspace.as_ref()).map(WorkspaceId::as_bytes),
             record.map_or(0, |r| r.time.millis()),
             record.map_or(0, |r| r.action.code()),
-            record.and_then(|r| r.principal.as_ref()).map(|id| id.as_bytes()),
-            record.and_then(|r| r.run.as_ref()).map(|run| run.key()),
-            record.and_then(|r| r.secret.as_ref()).map(|id| id.as_bytes()),
+            record.and_then(|r| r.principal.as_ref()).map(PrincipalId::as_bytes),
+            record.and_then(|r| r.run.as_ref()).map(RunId::key),
+            record.and_then(|r| r.secret.as_ref()).map(SecretId::as_bytes),
         ),
     )?;
     Ok(())

@@ -29,10 +29,23 @@ mod readers;
 mod sql;
 mod writer;
 
+mod run_row;
+
+pub(crate) mod attempts;
 pub(crate) mod audit;
 pub(crate) mod audit_search;
+pub(crate) mod blobs;
+pub(crate) mod deliveries;
 pub(crate) mod identity;
 pub(crate) mod installation;
+pub(crate) mod logs;
+pub(crate) mod metrics;
+pub(crate) mod rewrap;
+pub(crate) mod runs;
+pub(crate) mod runs_end;
+pub(crate) mod secrets;
+pub(crate) mod sessions;
+pub(crate) mod tickets;
 pub(crate) mod workspaces;
 
 pub use health::{Finding, Health, Integrity};
