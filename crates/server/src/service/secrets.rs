@@ -1,14 +1,36 @@
 //! Secrets: set, read, list, delete, recover, purge. A value leaves only after the record of its delivery is committed.
+//!
+//! | | |
+//! |---|---|
+//! | `set` | new versions, one or many at once |
+//! | `read` | values for a caller |
+//! | `run` | values for a run, with its submitter's rights narrowed to what it declared |
+//! | `list` | names and versions, without values |
+//! | `change` | attributes, deletion, recovery, purge |
 
-use kluis_core::api::session::SecretsRead;
-use kluis_core::id::PrincipalId;
+use kluis_core::access::Action;
+use kluis_core::api::secrets::{SecretView, VersionView};
+use kluis_core::clock::Timestamp;
 use kluis_core::name::SecretName;
-use kluis_store::RunAuthority;
+use kluis_core::secret::{Secret, SecretState, Version};
+use kluis_store::secrets::{Found, SecretListed};
 use kluis_store::workspaces::Workspace;
+use kluis_vault::Binding;
 
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::{Error, Result};
+
+mod change;
+mod list;
+mod read;
+mod run;
+mod set;
+
+pub use run::RunReader;
+
+/// How often a change is tried again when others change the same secret at the same time.
+const TRIES: usize = 8;
 
 /// The secrets of all workspaces.
 #[derive(Clone, Copy, Debug)]
@@ -23,43 +45,107 @@ impl App {
     }
 }
 
-/// A run that reads: with its submitter's rights at this moment, narrowed to what it declared.
-#[derive(Clone, Debug)]
-pub struct RunReader<'a> {
-    /// Its workspace.
-    pub workspace: &'a Workspace,
-    /// The session it reads by.
-    pub run: RunAuthority,
-    /// The attempt's node, for the record.
-    pub node: u32,
-    /// Whose rights it has.
-    pub submitter: PrincipalId,
-    /// What it declared, if it did.
-    pub declared: Option<&'a [SecretName]>,
-    /// Where the request came from, for the record.
-    pub source: std::net::IpAddr,
-}
-
 impl Secrets<'_> {
-    /// The values of these names for a run, each pinned to a version for the attempt unless `refresh` moves the pins.
-    /// Deliveries are recorded and committed before this returns. One undeclared or unreadable name refuses all.
-    pub async fn read_for_run(
-        &self,
-        _reader: &RunReader<'_>,
-        _names: &[SecretName],
-        _refresh: bool,
-    ) -> Result<SecretsRead> {
-        Err(Error::internal("not built yet"))
+    /// A secret and its current version, verified; deleted ones too.
+    async fn listed(&self, workspace: &Workspace, name: &SecretName) -> Result<Option<(Secret, Version)>> {
+        match self.app.store.secret_get(workspace.id, name).await? {
+            None => Ok(None),
+            Some(listed) => {
+                let (secret, version) = self.verify(listed)?;
+                // The name is under the MAC; the index that was looked through is not.
+                let fits = secret.workspace == workspace.id && secret.name == *name && version.id == secret.current;
+                if fits { Ok(Some((secret, version))) } else { Err(damaged(&secret)) }
+            }
+        }
     }
 
-    /// Which of these names the caller could not read in this workspace now (missing, deleted, disabled), for checks at
-    /// submission. Nothing is opened and nothing recorded.
-    pub async fn unreadable(
+    /// Rows that the vault made, of one and the same secret.
+    fn verify(&self, listed: SecretListed) -> Result<(Secret, Version)> {
+        let SecretListed { secret, version } = listed;
+        let secret = self.app.verified(secret, Secret::canonical, "secret", |s| s.id.to_string())?;
+        let version = self.app.verified(version, Version::canonical, "version", |v| v.id.to_string())?;
+        if version.secret == secret.id && version.workspace == secret.workspace {
+            Ok((secret, version))
+        } else {
+            Err(damaged(&secret))
+        }
+    }
+
+    /// What was found for a name, verified and good to be delivered. `None`: there is no such secret.
+    fn readable(&self, workspace: &Workspace, name: &SecretName, found: &Found, now: Timestamp) -> Result<Readable> {
+        let rows = SecretListed { secret: found.secret.clone(), version: found.version.clone() };
+        let (secret, version) = self.verify(rows)?;
+        if secret.workspace != workspace.id || secret.name != *name {
+            return Err(damaged(&secret));
+        }
+        secret.state.require_active()?;
+        let attributes = &version.attributes;
+        if !attributes.enabled {
+            return Err(Error::SecretDisabled("disabled"));
+        }
+        if workspace.settings.enforce_validity {
+            if attributes.not_before.is_some_and(|from| now < from) {
+                return Err(Error::SecretDisabled("not valid yet, and this workspace enforces that"));
+            }
+            if attributes.expires.is_some_and(|until| now >= until) {
+                return Err(Error::SecretDisabled("expired, and this workspace enforces that"));
+            }
+        }
+        Ok(Readable { binding: binding(&version), secret, version })
+    }
+
+    /// The workspace of a caller that may do this to its secrets.
+    async fn workspace(
         &self,
-        _caller: &Caller,
-        _workspace: &Workspace,
-        _names: &[SecretName],
-    ) -> Result<Vec<(SecretName, Error)>> {
-        Err(Error::internal("not built yet"))
+        caller: &Caller,
+        name: &kluis_core::name::WorkspaceName,
+        action: Action,
+    ) -> Result<Workspace> {
+        self.app.workspace_for(caller, name, action).await
+    }
+}
+
+/// Verified, active, enabled.
+struct Readable {
+    secret: Secret,
+    version: Version,
+    binding: Binding,
+}
+
+fn binding(version: &Version) -> Binding {
+    Binding { workspace: version.workspace, secret: version.secret, version: version.id }
+}
+
+fn damaged(secret: &Secret) -> Error {
+    Error::Inconsistent { table: "secret", row: secret.id.to_string() }
+}
+
+/// A secret as callers see it, with one of its versions.
+fn view(secret: Secret, version: Version) -> SecretView {
+    let (deleted, purge_at) = match secret.state {
+        SecretState::Active => (None, None),
+        SecretState::Deleted { at, purge_at } => (Some(at), Some(purge_at)),
+    };
+    SecretView {
+        name: secret.name,
+        version: version.id,
+        attributes: version.attributes,
+        created: secret.created,
+        updated: secret.updated,
+        revision: secret.revision,
+        deleted,
+        purge_at,
+    }
+}
+
+fn version_view(secret: &Secret, version: Version) -> VersionView {
+    VersionView {
+        name: secret.name.clone(),
+        version: version.id,
+        current: version.id == secret.current,
+        attributes: version.attributes,
+        created: version.created,
+        updated: version.updated,
+        revision: version.revision,
     }
 }

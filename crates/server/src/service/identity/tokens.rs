@@ -71,6 +71,13 @@ impl Identity<'_> {
         Ok(())
     }
 
+    /// Forgets tokens, client secrets and unused invitations whose time is over.
+    pub async fn forget_expired(&self) -> Result<()> {
+        let write = Write { authority: Authority::server(), audit: Vec::new(), change: self.app.now() };
+        self.app.store.expired_remove(write).await?;
+        Ok(())
+    }
+
     /// A token for a principal, not yet stored.
     pub(super) fn new_token(
         &self,

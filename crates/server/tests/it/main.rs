@@ -1,0 +1,13 @@
+//! The server from outside, without a socket: the router over a fresh installation in a temporary folder, with a clock
+//! that a test moves. Folders mirror URLs; what holds for every route stands in `all/`, what needs a socket or a restart
+//! in `process/`.
+
+mod all;
+mod audit;
+mod computes;
+mod login;
+mod principals;
+mod process;
+mod tokens;
+mod workspaces;
+mod world;

@@ -1,0 +1,204 @@
+//! A small world for tests: one installation, people in it, and a way to ask.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use kluis_core::clock::{ManualClock, Timestamp};
+use kluis_core::name::PrincipalName;
+use kluis_core::rng::CountingRng;
+use kluis_server::app::App;
+use kluis_server::caller::Peer;
+use kluis_server::{Server, ServerOptions, api};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tower::ServiceExt;
+
+/// When every test begins.
+pub const START: Timestamp = Timestamp::from_seconds(1_795_530_000);
+/// The plaintext that must be nowhere but in answers to those who may read it.
+pub const CANARY: &str = "kluis-canary-7f3a9c:Zq/+&=ünïcode";
+
+/// One installation.
+pub struct World {
+    pub app: App,
+    pub clock: Arc<ManualClock>,
+    pub folder: TempDir,
+    /// The owner's token.
+    pub owner: String,
+    router: Router,
+    requests: AtomicU64,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(START));
+        let options = options(&folder, &clock);
+        let (app, first) = Server::open(&options).await.unwrap();
+        let owner = first.expect("the folder was empty").token.expose().to_owned();
+        let router = api::router(app.clone());
+        Self { app, clock, folder, owner, router, requests: AtomicU64::new(0) }
+    }
+
+    /// Asks with a token and a JSON body.
+    pub async fn call(&self, method: &str, path: &str, token: Option<&str>, body: Option<Value>) -> Answer {
+        let mut request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap());
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let body = match body {
+            None => Body::empty(),
+            Some(body) => {
+                request = request.header(CONTENT_TYPE, "application/json");
+                Body::from(body.to_string())
+            }
+        };
+        self.send(request.uri(format!("/api/v1{path}")).body(body).unwrap()).await
+    }
+
+    /// Asks with anything.
+    pub async fn send(&self, mut request: Request<Body>) -> Answer {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        request.extensions_mut().insert(Peer(std::net::Ipv4Addr::LOCALHOST.into()));
+        let response = self.router.clone().oneshot(request).await.expect("the router always answers");
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.expect("the body is whole").to_bytes().to_vec();
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    pub async fn get(&self, path: &str, token: &str) -> Answer {
+        self.call("GET", path, Some(token), None).await
+    }
+
+    pub async fn post(&self, path: &str, token: &str, body: Value) -> Answer {
+        self.call("POST", path, Some(token), Some(body)).await
+    }
+
+    pub async fn put(&self, path: &str, token: &str, body: Value) -> Answer {
+        self.call("PUT", path, Some(token), Some(body)).await
+    }
+
+    pub async fn patch(&self, path: &str, token: &str, body: Value) -> Answer {
+        self.call("PATCH", path, Some(token), Some(body)).await
+    }
+
+    pub async fn delete(&self, path: &str, token: &str) -> Answer {
+        self.call("DELETE", path, Some(token), None).await
+    }
+
+    /// A new user, signed in by invitation, with this role in this workspace if one is given. Returns the token.
+    pub async fn user(&self, name: &str, membership: Option<(&str, &str)>) -> String {
+        let mut invite = json!({ "name": name, "kind": "user" });
+        if let Some((workspace, role)) = membership {
+            invite["membership"] = json!({ "workspace": workspace, "role": role });
+        }
+        self.invited(invite).await
+    }
+
+    /// A new agent of a compute target, signed in by invitation.
+    pub async fn agent(&self, name: &str, compute: &str) -> String {
+        self.invited(json!({ "name": name, "kind": "agent", "compute": compute })).await
+    }
+
+    async fn invited(&self, invite: Value) -> String {
+        let invite = self.post("/invites", &self.owner, invite).await.ok();
+        let redeem = json!({ "code": invite["code"], "label": "test" });
+        let issued = self.call("POST", "/login/invite", None, Some(redeem)).await.ok();
+        issued["token"].as_str().unwrap().to_owned()
+    }
+
+    /// A new workspace of the owner's.
+    pub async fn workspace(&self, name: &str) {
+        self.post("/workspaces", &self.owner, json!({ "name": name })).await.ok();
+    }
+
+    /// A service principal with its id and a secret.
+    pub async fn service_principal(&self, name: &str) -> (String, String) {
+        self.post("/principals", &self.owner, json!({ "name": name, "kind": "service_principal" })).await.ok();
+        let secret = self.call("POST", &format!("/principals/{name}/secrets"), Some(&self.owner), None).await.ok();
+        (text(&secret["client_id"]), text(&secret["client_secret"]))
+    }
+
+    pub fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+
+    /// The audit records of the installation, as `action` texts, newest last.
+    pub async fn actions(&self) -> Vec<String> {
+        let page = self.get("/audit?last=200", &self.owner).await.ok();
+        page["items"].as_array().unwrap().iter().map(|r| text(&r["action"])).collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // The folder goes away with the world; the files must be closed first.
+        self.app.stopping.cancel();
+        self.app.store.close();
+    }
+}
+
+/// The options of every test's server.
+pub fn options(folder: &TempDir, clock: &Arc<ManualClock>) -> ServerOptions {
+    let mut options = ServerOptions::new(folder.path().join("data"), PrincipalName::parse("owner").unwrap());
+    options.clock = clock.clone();
+    options.rng = Arc::new(CountingRng::new(1));
+    options.settings.blobs.least_free_percent = 0;
+    options
+}
+
+impl Answer {
+    /// The body of a success.
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        assert!(self.status.is_success(), "{} {}", self.status, self.text());
+        serde_json::from_slice(&self.body).expect("a success is JSON")
+    }
+
+    /// Status and code of a refusal, which must be Problem JSON.
+    #[track_caller]
+    pub fn refused(&self) -> (u16, String) {
+        assert!(!self.status.is_success(), "{}", self.text());
+        assert_eq!(self.headers[CONTENT_TYPE], "application/problem+json", "{}", self.text());
+        let problem: Value = serde_json::from_slice(&self.body).expect("a refusal is JSON");
+        assert_eq!(problem["status"], self.status.as_u16());
+        assert_eq!(problem["request_id"].as_str(), self.headers["kluis-request-id"].to_str().ok());
+        (self.status.as_u16(), text(&problem["code"]))
+    }
+
+    /// The refusal's text for people.
+    pub fn detail(&self) -> String {
+        let problem: Value = serde_json::from_slice(&self.body).unwrap();
+        text(&problem["detail"])
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// A JSON text.
+#[track_caller]
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is not a text")).to_owned()
+}
+
+/// Asserts status and code of a refusal.
+#[track_caller]
+pub fn refused(answer: &Answer, status: u16, code: &str) {
+    assert_eq!(answer.refused(), (status, code.to_owned()), "{}", answer.text());
+}
