@@ -190,12 +190,9 @@ fn a_short_passphrase_starts_nothing() {
 fn a_changed_parameter_never_gives_another_key() {
     let place = Place::new(PASSPHRASE_ROOT);
     let content = String::from_utf8(place.content()).unwrap();
-    // Cheaper, out of bounds (nobody lets a file ask for a terabyte), another salt, another format, a stray field.
+    // Another cost, another salt, another format, a stray field.
     let changes = [
         ("\"passes\": 1", "\"passes\": 2"),
-        ("\"memory_kib\": 8192", "\"memory_kib\": 16"),
-        ("\"memory_kib\": 8192", "\"memory_kib\": 4294967295"),
-        ("\"lanes\": 1", "\"lanes\": 0"),
         ("\"salt\": \"", "\"salt\": \"00"),
         ("\"format\": 1", "\"format\": 2"),
         ("argon2id-19", "argon2i-19"),
@@ -208,6 +205,29 @@ fn a_changed_parameter_never_gives_another_key() {
     }
     place.replace(content.as_bytes());
     place.load().unwrap();
+}
+
+#[test]
+fn a_cost_out_of_bounds_is_refused_before_any_memory_is_taken() {
+    let place = Place::new(PASSPHRASE_ROOT);
+    let content = String::from_utf8(place.content()).unwrap();
+    // Nobody lets a file ask for a terabyte, or make guessing cheap.
+    let changes = [
+        ("\"memory_kib\": 8192", "\"memory_kib\": 8191"),
+        ("\"memory_kib\": 8192", "\"memory_kib\": 4194305"),
+        ("\"memory_kib\": 8192", "\"memory_kib\": 4294967295"),
+        ("\"passes\": 1", "\"passes\": 0"),
+        ("\"passes\": 1", "\"passes\": 65"),
+        ("\"lanes\": 1", "\"lanes\": 0"),
+        ("\"lanes\": 1", "\"lanes\": 17"),
+    ];
+    for (from, to) in changes {
+        place.replace(content.replace(from, to).as_bytes());
+        match place.load() {
+            Err(RootKeyError::Stretch { problem }) => assert_eq!(problem, "its cost is out of bounds", "{to}"),
+            other => panic!("{to} gave {other:?}"),
+        }
+    }
 }
 
 #[test]
