@@ -57,9 +57,14 @@ impl Transport {
         let mut url = self.server.origin.url();
         url.set_path(PREFIX);
         url.path_segments_mut().expect("https URLs have paths").extend(path);
-        let repeatable = matches!(method, Method::GET | Method::PUT | Method::DELETE);
+        let repeat = match method {
+            Method::GET | Method::PUT => Repeat::Harmless,
+            // Done twice, the second would say that there is nothing to delete.
+            Method::DELETE => Repeat::IfNotDone,
+            _ => Repeat::Never,
+        };
         let request = self.http.request(method, url);
-        Call { transport: self, action, request, repeatable, patience: Some(TIMEOUT) }
+        Call { transport: self, action, request, repeat, patience: Some(TIMEOUT) }
     }
 
     /// Sends a finished request once.
@@ -147,8 +152,19 @@ pub(crate) struct Call<'t> {
     transport: &'t Transport,
     action: &'static str,
     request: reqwest::RequestBuilder,
-    repeatable: bool,
+    repeat: Repeat,
     patience: Option<Duration>,
+}
+
+/// When a failed call may be made again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    /// Not at all.
+    Never,
+    /// When it surely was not done: no connection, or turned away.
+    IfNotDone,
+    /// Also when the connection broke before the answer.
+    Harmless,
 }
 
 impl Call<'_> {
@@ -170,7 +186,7 @@ impl Call<'_> {
 
     pub(crate) fn stream(mut self, body: reqwest::Body) -> Self {
         self.request = self.request.body(body);
-        self.repeatable = false;
+        self.repeat = Repeat::Never;
         self
     }
 
@@ -185,13 +201,13 @@ impl Call<'_> {
 
     /// Declares that doing it twice is the same as once.
     pub(crate) fn repeatable(mut self) -> Self {
-        self.repeatable = true;
+        self.repeat = Repeat::Harmless;
         self
     }
 
     /// Declares that it must not be done twice.
     pub(crate) fn once(mut self) -> Self {
-        self.repeatable = false;
+        self.repeat = Repeat::Never;
         self
     }
 
@@ -202,7 +218,7 @@ impl Call<'_> {
     }
 
     pub(crate) async fn send(self) -> Result<reqwest::Response, Error> {
-        let Self { transport, action, request, repeatable, patience } = self;
+        let Self { transport, action, request, repeat, patience } = self;
         let request = match patience {
             Some(patience) => request.timeout(patience),
             None => request,
@@ -210,14 +226,25 @@ impl Call<'_> {
         let request = request.build().map_err(|error| transport.failure(action, &error))?;
         let mut pauses = Pauses::default();
         loop {
-            let copy = if repeatable { request.try_clone() } else { None };
+            let copy = if repeat == Repeat::Never { None } else { request.try_clone() };
             let Some(copy) = copy else { return transport.send_once(action, request).await };
-            match transport.send_once(action, copy).await {
-                Err(error) if worth_repeating(&error) => match pauses.next(&error) {
-                    Some(pause) => tokio::time::sleep(pause).await,
-                    None => return Err(error),
-                },
-                result => return result,
+            let (error, again) = match transport.http.execute(copy).await {
+                Ok(response) if response.status().is_success() => return Ok(response),
+                Ok(response) => {
+                    let turned_away = matches!(response.status().as_u16(), 429 | 503);
+                    (transport.refusal(action, response).await, turned_away)
+                }
+                Err(error) => {
+                    let broke = repeat == Repeat::Harmless && !error.is_timeout();
+                    let again = error.is_connect() || broke;
+                    (transport.failure(action, &error), again)
+                }
+            };
+            // A certificate that is wrong now is wrong in a second too.
+            let again = again && !matches!(error, Error::Untrusted { .. });
+            match pauses.next(&error).filter(|_| again) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(error),
             }
         }
     }
@@ -231,14 +258,6 @@ impl Call<'_> {
     /// For calls whose success is all there is to know.
     pub(crate) async fn done(self) -> Result<(), Error> {
         self.send().await.map(drop)
-    }
-}
-
-fn worth_repeating(error: &Error) -> bool {
-    match error {
-        Error::Unreachable { .. } => true,
-        Error::Api(error) => matches!(error.status, 429 | 502 | 503 | 504),
-        _ => false,
     }
 }
 

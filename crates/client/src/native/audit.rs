@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kluis_core::api::Page;
 use kluis_core::api::audit::{AuditQuery, AuditView};
+use kluis_core::audit::SignedCheckpoint;
 use kluis_core::name::WorkspaceName;
 
 use crate::client::Client;
@@ -26,9 +27,9 @@ impl Client {
         audit_call(self.get("read the workspace's audit log", &path), query).json().await
     }
 
-    /// The newest signed checkpoint of the audit log, as text.
-    pub async fn audit_checkpoint(&self) -> Result<String, Error> {
-        self.text("read the audit checkpoint", &["audit", "checkpoint"]).await
+    /// The newest signed checkpoint of the audit log: remember it, and a rollback shows.
+    pub async fn audit_checkpoint(&self) -> Result<SignedCheckpoint, Error> {
+        self.get("read the audit checkpoint", &["audit", "checkpoint"]).json().await
     }
 
     /// Whether the server is there and ready. Public.

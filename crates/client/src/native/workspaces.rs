@@ -51,9 +51,9 @@ impl Client {
         workspace: &WorkspaceName,
         principal: &str,
         member: &SetMember,
-    ) -> Result<(), Error> {
+    ) -> Result<MemberView, Error> {
         let path = ["workspaces", workspace.as_str(), "members", principal];
-        self.put("set a member", &path).body(member).done().await
+        self.put("set a member", &path).body(member).json().await
     }
 
     /// Takes a principal's role.
