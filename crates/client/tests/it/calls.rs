@@ -13,7 +13,7 @@ use kluis_core::name::{PrincipalName, RunId, SecretName, WorkspaceName};
 use kluis_core::plaintext::Plaintext;
 use kluis_core::secret::Attributes;
 
-use crate::fake::{Asked, Fake, json};
+use crate::fake::{Asked, Fake, HTTP_1, HTTP_2, json};
 
 const BUSY: &str = r#"{"status":503,"code":"unavailable","title":"Starting","detail":"the server is starting"}"#;
 const NOBODY: &str = r#"{"items":[]}"#;
@@ -92,9 +92,9 @@ async fn an_answer_that_is_not_ours_is_told_without_its_content() {
 }
 
 /// Answers busy, or breaks off, so many times; then well.
-async fn flaky(failures: usize, break_off: bool) -> (Fake, Server) {
+async fn flaky(protocol: &str, failures: usize, break_off: bool) -> (Fake, Server) {
     let left = Arc::new(AtomicUsize::new(failures));
-    Fake::usual(move |_| match left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)) {
+    Fake::over(protocol, move |_| match left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)) {
         Ok(_) if break_off => None,
         Ok(_) => json(503, BUSY),
         Err(_) => json(200, NOBODY),
@@ -104,30 +104,30 @@ async fn flaky(failures: usize, break_off: bool) -> (Fake, Server) {
 
 #[tokio::test]
 async fn a_harmless_call_is_repeated_and_others_are_not() {
-    for break_off in [false, true] {
-        let (fake, server) = flaky(2, break_off).await;
+    for (protocol, break_off) in [(HTTP_1, false), (HTTP_1, true), (HTTP_2, false), (HTTP_2, true)] {
+        let (fake, server) = flaky(protocol, 2, break_off).await;
         let page: Page<_> = signed_in(&server).secrets(&workspace(), PageQuery::default()).await.unwrap();
         assert!(page.items.is_empty());
         assert_eq!(fake.asked(), 3);
 
-        let (fake, server) = flaky(2, break_off).await;
+        let (fake, server) = flaky(protocol, 2, break_off).await;
         let create = CreateToken { label: "x".into(), life_seconds: None };
         assert!(signed_in(&server).token_create(&create).await.unwrap_err().is_transient());
         assert_eq!(fake.asked(), 1);
 
         // A PUT that makes a version each time is not harmless.
-        let (fake, server) = flaky(2, break_off).await;
+        let (fake, server) = flaky(protocol, 2, break_off).await;
         let name = SecretName::parse("db").unwrap();
         assert!(signed_in(&server).secret_set(&workspace(), &name, &set()).await.is_err());
         assert_eq!(fake.asked(), 1);
     }
     // Turned away, a deletion was not done; broken off, it may have been.
-    for (break_off, asked) in [(false, 3), (true, 1)] {
-        let (fake, server) = flaky(2, break_off).await;
+    for (protocol, break_off, asked) in [(HTTP_1, false, 3), (HTTP_1, true, 1), (HTTP_2, false, 3), (HTTP_2, true, 1)] {
+        let (fake, server) = flaky(protocol, 2, break_off).await;
         let _ = signed_in(&server).token_revoke("current").await;
-        assert_eq!(fake.asked(), asked, "{break_off}");
+        assert_eq!(fake.asked(), asked, "{protocol} {break_off}");
     }
-    let (fake, server) = flaky(usize::MAX, false).await;
+    let (fake, server) = flaky(HTTP_2, usize::MAX, false).await;
     assert_eq!(signed_in(&server).whoami().await.unwrap_err().code(), Some("unavailable"));
     assert_eq!(fake.asked(), 5, "it gives up");
 }

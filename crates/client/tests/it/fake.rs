@@ -1,4 +1,4 @@
-//! A server that answers as a test tells it: TLS with certificates made on the spot, HTTP/1.1, one closure.
+//! A server that answers as a test tells it: TLS with certificates made on the spot, HTTP/1.1 or 2, one closure.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,8 @@ use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, Method, Response};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use kluis_client::trust::{CaPin, Origin, Server};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -64,6 +65,9 @@ pub(crate) struct Asked {
     pub(crate) body: Bytes,
 }
 
+pub(crate) const HTTP_1: &str = "http/1.1";
+pub(crate) const HTTP_2: &str = "h2";
+
 /// As a content type: the connection breaks off after the body.
 pub(crate) const CUT: &str = "application/x-cut";
 
@@ -84,21 +88,23 @@ pub(crate) struct Fake {
 impl Fake {
     /// Serves with this identity until the test's runtime ends.
     pub(crate) async fn start(identity: Identity, answer: impl Fn(Asked) -> Answer + Send + Sync + 'static) -> Self {
-        Self::start_with(identity, &[&rustls::version::TLS13], answer).await
+        Self::start_with(identity, &[&rustls::version::TLS13], HTTP_1, answer).await
     }
 
     pub(crate) async fn start_with(
         identity: Identity,
         versions: &[&'static rustls::SupportedProtocolVersion],
+        protocol: &str,
         answer: impl Fn(Asked) -> Answer + Send + Sync + 'static,
     ) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(identity.chain, PrivateKeyDer::Pkcs8(identity.key.into()))
             .unwrap();
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -131,9 +137,8 @@ impl Fake {
                             }
                         }
                     });
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
+                    let _ =
+                        auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
                 });
             }
         });
@@ -142,8 +147,17 @@ impl Fake {
 
     /// The usual: a fresh authority and a certificate for `localhost`.
     pub(crate) async fn usual(answer: impl Fn(Asked) -> Answer + Send + Sync + 'static) -> (Self, Server) {
+        Self::over(HTTP_1, answer).await
+    }
+
+    /// The usual over one of the protocols.
+    pub(crate) async fn over(
+        protocol: &str,
+        answer: impl Fn(Asked) -> Answer + Send + Sync + 'static,
+    ) -> (Self, Server) {
         let authority = Authority::new();
-        let fake = Self::start(authority.issue(&["localhost"], |_| {}), answer).await;
+        let identity = authority.issue(&["localhost"], |_| {});
+        let fake = Self::start_with(identity, &[&rustls::version::TLS13], protocol, answer).await;
         let server = fake.server(authority.pin());
         (fake, server)
     }

@@ -10,7 +10,7 @@ use kluis_core::api::runs::LogsQuery;
 use kluis_core::name::{RunId, WorkspaceName};
 use kluis_core::plaintext::Plaintext;
 
-use crate::fake::{CUT, Fake, json};
+use crate::fake::{CUT, Fake, HTTP_1, HTTP_2, json};
 
 fn line(seq: u64) -> String {
     let data = BASE64.encode(format!("line {seq}\n").as_bytes());
@@ -46,11 +46,17 @@ async fn records_arrive_in_order_and_empty_lines_are_signs_of_life() {
 
 #[tokio::test]
 async fn a_followed_log_goes_on_where_it_broke_off() {
+    for protocol in [HTTP_1, HTTP_2] {
+        followed(protocol).await;
+    }
+}
+
+async fn followed(protocol: &str) {
     // A server that dies in the middle of the second record, one that is not there yet, then the rest.
     let step = Arc::new(AtomicUsize::new(0));
     let addresses = Arc::new(Mutex::new(Vec::new()));
     let asked = addresses.clone();
-    let (_fake, server) = Fake::usual(move |request| {
+    let (_fake, server) = Fake::over(protocol, move |request| {
         addresses.lock().unwrap().push(request.address);
         match step.fetch_add(1, Ordering::SeqCst) {
             0 => Some((200, CUT, (line(0) + &line(1)[..40]).into_bytes())),

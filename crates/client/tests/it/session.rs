@@ -16,7 +16,7 @@ use kluis_core::clock::{Clock, ManualClock, SystemClock, Timestamp};
 use kluis_core::name::{RunId, SecretName, WorkspaceName};
 use kluis_core::plaintext::Plaintext;
 
-use crate::fake::{Answer, Asked, Fake, json};
+use crate::fake::{Answer, Asked, Fake, HTTP_1, HTTP_2, json};
 
 const SESSION: &str = "0123456789abcdef0123456789abcdef";
 
@@ -70,8 +70,14 @@ fn redeemer(server: &Server, clock: Arc<dyn Clock>) -> Redeemer {
 
 #[tokio::test]
 async fn every_request_is_signed_over_what_arrives() {
+    for protocol in [HTTP_1, HTTP_2] {
+        signed(protocol).await;
+    }
+}
+
+async fn signed(protocol: &str) {
     let checker = Arc::new(Checker::default());
-    let (_fake, server) = Fake::usual(move |asked| {
+    let (_fake, server) = Fake::over(protocol, move |asked| {
         if let Err(refusal) = checker.check(&asked) {
             return refusal;
         }
@@ -102,9 +108,9 @@ async fn every_request_is_signed_over_what_arrives() {
 
 #[tokio::test]
 async fn a_nodes_wrong_clock_does_no_harm() {
-    for off in [-86_400, 86_400] {
+    for (off, protocol) in [(-86_400, HTTP_1), (86_400, HTTP_1), (86_400, HTTP_2)] {
         let checker = Arc::new(Checker::default());
-        let (fake, server) = Fake::usual(move |asked| match checker.check(&asked) {
+        let (fake, server) = Fake::over(protocol, move |asked| match checker.check(&asked) {
             Ok(()) if asked.address.ends_with("redeem") => opened(),
             Ok(()) => json(200, r#"{"items":[],"missing":[]}"#),
             Err(refusal) => refusal,

@@ -3,7 +3,7 @@
 use kluis_client::{Client, Error};
 use rcgen::{CertificateParams, GeneralSubtree, NameConstraints};
 
-use crate::fake::{Authority, Fake, Identity, json};
+use crate::fake::{Authority, Fake, HTTP_1, Identity, json};
 
 async fn reach(identity: Identity, authority: &Authority) -> (Result<(), Error>, usize) {
     let fake = Fake::start(identity, |_| json(200, "{}")).await;
@@ -76,7 +76,7 @@ async fn an_authority_does_not_step_outside_its_constraints() {
 async fn only_tls_13_is_spoken() {
     let authority = Authority::new();
     let identity = authority.issue(&["localhost"], |_| {});
-    let fake = Fake::start_with(identity, &[&rustls::version::TLS12], |_| json(200, "{}")).await;
+    let fake = Fake::start_with(identity, &[&rustls::version::TLS12], HTTP_1, |_| json(200, "{}")).await;
     let result = Client::anonymous(&fake.server(authority.pin())).health().await;
     assert!(matches!(result, Err(Error::Unreachable { .. })), "{result:?}");
     assert_eq!(fake.asked(), 0);
