@@ -27,6 +27,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -
             monkeypatch.delenv(name)
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setenv("KLUIS_CONFIG_DIR", str(tmp_path / "no-config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
 
 

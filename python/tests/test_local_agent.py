@@ -76,7 +76,9 @@ def started(tmp_path, monkeypatch, from_environment):
 
 def test_it_serves_one_run_in_a_session_of_its_own(tmp_path, monkeypatch):
     arguments, environment, session = started(tmp_path, monkeypatch, True)
-    assert arguments == ["agent", "--compute", "local", "--run", "team/churn_1_0a"]
+    state = str(tmp_path / "state" / "kluis" / "local" / "team.churn_1_0a")
+    assert arguments == ["agent", "--compute", "local", "--run", "team/churn_1_0a", "--state", state]
+    assert pathlib.Path(f"{state}.log").stat().st_mode & 0o777 == 0o600
     assert session != os.getsid(0)
     assert environment["KLUIS_ADDR"] == "https://127.0.0.1:9" and environment["KLUIS_CA_SHA256"] == "ab" * 32
     assert environment["KLUIS_TOKEN"] == "kls_usr_hunter2"
@@ -99,4 +101,4 @@ def test_an_agent_that_ends_badly_says_why(tmp_path):
     path = program(tmp_path, "import sys\nsys.exit('error: not signed in')")
     agent = _local_agent.start(path, Workspace("team", _client=Client(True)), "churn_1_0a")
     agent._process.wait()
-    assert agent.failure() == "the agent on this machine ended with code 1: error: not signed in"
+    assert "ended with code 1: error: not signed in" in agent.failure()

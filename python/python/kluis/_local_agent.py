@@ -7,8 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from .exceptions import UserErrorException
 
@@ -44,47 +43,59 @@ def executable() -> str:
 class LocalAgent:
     """The agent's process, which outlives this one."""
 
-    def __init__(self, process: subprocess.Popen[bytes], complaints: IO[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], log: str) -> None:
         self._process = process
-        self._complaints = complaints
+        self._log = log
 
     def failure(self) -> str | None:
         """Why it ended, when it ended otherwise than well; ``None`` while it lives or after it served its run."""
         code = self._process.poll()
         if not code:
             return None
-        self._complaints.seek(0)
-        said = self._complaints.read()[-2000:].decode(errors="replace").strip()
-        return f"the agent on this machine ended with code {code}: {said or 'it said nothing'}"
+        with open(self._log, "rb") as log:
+            said = log.read()[-2000:].decode(errors="replace").strip()
+        return f"the agent on this machine ended with code {code}: {said or 'it said nothing'} ({self._log})"
 
     def __del__(self) -> None:
         # Let go of, not forgotten: the agent goes on, and there is nothing to warn of.
-        self._complaints.close()
         if self._process.poll() is None:
             self._process.returncode = 0
 
 
 def start(program: str, workspace: Workspace, run_id: str) -> LocalAgent:
-    """Starts the agent of one run."""
-    # Its complaints go to a file without a name: it may write there for as long as it lives.
-    complaints = tempfile.TemporaryFile(prefix="kluis-agent-")
+    """Starts the agent of one run, in a session of its own, with a state folder of its own."""
+    state = os.path.join(_state_folder(), f"{workspace.name}.{run_id}")
+    log = f"{state}.log"
+    command = [program, "agent", "--compute", "local", "--run", f"{workspace.name}/{run_id}", "--state", state]
     try:
-        process = subprocess.Popen(
-            [program, "agent", "--compute", "local", "--run", f"{workspace.name}/{run_id}"],
-            env=_environment(workspace),
-            stdin=subprocess.DEVNULL,
-            stdout=complaints,
-            stderr=complaints,
-            start_new_session=True,
-        )
+        os.makedirs(os.path.dirname(state), mode=0o700, exist_ok=True)
+        with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as said:
+            process = subprocess.Popen(
+                command,
+                cwd="/",
+                env=_environment(workspace),
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+            )
     except OSError as error:
-        complaints.close()
         raise UserErrorException(f"the run {run_id} waits for an agent: {program} could not be started ({error})") from None
-    return LocalAgent(process, complaints)
+    return LocalAgent(process, log)
+
+
+def _state_folder() -> str:
+    """Where `kluis run submit` keeps the state of such agents too."""
+    xdg = os.environ.get("XDG_STATE_HOME", "")
+    root = xdg if os.path.isabs(xdg) else os.path.expanduser("~/.local/state")
+    return os.path.join(root, "kluis", "local")
 
 
 def _environment(workspace: Workspace) -> dict[str, str]:
     environment = dict(os.environ)
+    if "KLUIS_CONFIG_DIR" in environment:
+        # It may be relative, and the agent starts elsewhere.
+        environment["KLUIS_CONFIG_DIR"] = os.path.abspath(environment["KLUIS_CONFIG_DIR"])
     # Naming the address in the environment makes it one that a token from the environment is sent to. So that token goes
     # along only when it is what was used for this very address.
     if not workspace._client.credential_from_environment:

@@ -44,7 +44,12 @@ def submit(experiment: Experiment, config: ScriptRunConfig, tags: Mapping[str, s
     view = workspace._client.run_submit(workspace.name, body)
     run = Run(experiment, view["id"], _view=view)
     if local:
-        run._agent = _local_agent.start(agent, workspace, run.id)
+        try:
+            run._agent = _local_agent.start(agent, workspace, run.id)
+        except UserErrorException:
+            # Nobody else will ever serve it.
+            run.cancel()
+            raise
     if body.get("secrets") is None:
         _note_undeclared()
     return run
