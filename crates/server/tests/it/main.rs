@@ -2,12 +2,15 @@
 //! that a test moves. Folders mirror URLs; what holds for every route stands in `all/`, what needs a socket or a restart
 //! in `process/`.
 
+mod agents;
 mod all;
 mod audit;
 mod computes;
 mod login;
 mod principals;
 mod process;
+mod runs;
+mod session;
 mod tokens;
 mod workspaces;
 mod world;

@@ -45,13 +45,43 @@ pub struct Answer {
 
 impl World {
     pub async fn new() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    /// A world whose server has other options.
+    pub async fn with(change: impl FnOnce(&mut ServerOptions)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(START));
-        let options = options(&folder, &clock);
+        let mut options = options(&folder, &clock);
+        change(&mut options);
         let (app, first) = Server::open(&options).await.unwrap();
         let owner = first.expect("the folder was empty").token.expose().to_owned();
         let router = api::router(app.clone());
         Self { app, clock, folder, owner, router, requests: AtomicU64::new(0) }
+    }
+
+    /// The same people and clock over another server process. It has no folder of its own.
+    pub fn over(&self, app: App) -> Self {
+        let router = api::router(app.clone());
+        let folder = tempfile::tempdir().unwrap();
+        Self { app, clock: self.clock.clone(), folder, owner: self.owner.clone(), router, requests: AtomicU64::new(0) }
+    }
+
+    /// A streamed answer: whole, or what had come when it was cut off.
+    pub async fn stream(&self, path: &str, token: &str) -> Result<Vec<u8>, Vec<u8>> {
+        let request = Request::builder().header(AUTHORIZATION, format!("Bearer {token}"));
+        let request = request.uri(format!("/api/v1{path}")).body(Body::empty()).unwrap();
+        let response = self.router.clone().oneshot(request).await.expect("the router always answers");
+        assert!(response.status().is_success(), "{}", response.status());
+        let (mut body, mut out) = (response.into_body(), Vec::new());
+        while let Some(frame) = body.frame().await {
+            match frame.map(hyper::body::Frame::into_data) {
+                Ok(Ok(data)) => out.extend_from_slice(&data),
+                Ok(Err(_)) => {}
+                Err(_) => return Err(out),
+            }
+        }
+        Ok(out)
     }
 
     /// Asks with a token and a JSON body.
@@ -119,6 +149,21 @@ impl World {
         let redeem = json!({ "code": invite["code"], "label": "test" });
         let issued = self.call("POST", "/login/invite", None, Some(redeem)).await.ok();
         issued["token"].as_str().unwrap().to_owned()
+    }
+
+    /// Makes a principal another owner of the installation: there is no route for that, on purpose.
+    pub async fn make_installation_owner(&self, principal: &str) {
+        use kluis_core::access::{Effect, Grant, Role, Scope};
+        let grant = Grant {
+            principal: principal.parse().unwrap(),
+            scope: Scope::Installation,
+            role: Role::Owner,
+            effect: Effect::Allow,
+            revision: 1,
+        };
+        let change = self.app.authenticated(grant, Grant::canonical);
+        let write = kluis_store::Write { authority: kluis_store::Authority::server(), audit: Vec::new(), change };
+        self.app.store.grant_set(write).await.unwrap();
     }
 
     /// A new workspace of the owner's.

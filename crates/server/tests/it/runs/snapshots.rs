@@ -1,0 +1,91 @@
+//! `/workspaces/{workspace}/snapshots`.
+
+use axum::body::Body;
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::session::stage::Stage;
+use crate::world::{Answer, World, refused, text};
+
+async fn upload(stage: &Stage, workspace: &str, token: &str, body: Body) -> Answer {
+    let request = http::Request::post(format!("/api/v1/workspaces/{workspace}/snapshots"))
+        .header("authorization", format!("Bearer {token}"))
+        .body(body)
+        .unwrap();
+    stage.world.send(request).await
+}
+
+fn blob_files(world: &World) -> usize {
+    fn count(folder: &std::path::Path) -> usize {
+        std::fs::read_dir(folder).map_or(0, |entries| {
+            entries.map(|e| e.unwrap().path()).map(|p| if p.is_dir() { count(&p) } else { 1 }).sum()
+        })
+    }
+    count(&world.folder.path().join("data").join("blobs"))
+}
+
+#[tokio::test]
+async fn the_same_tree_is_stored_once_and_has_another_name_elsewhere() {
+    let stage = Stage::new().await;
+    let world = &stage.world;
+    let first = upload(&stage, "team", &stage.ada, Body::from("tree")).await.ok();
+    let again = upload(&stage, "team", &stage.ada, Body::from("tree")).await.ok();
+    assert_eq!(first, again);
+    assert_eq!(blob_files(world), 1);
+    world.workspace("elsewhere").await;
+    let elsewhere = upload(&stage, "elsewhere", &world.owner, Body::from("tree")).await.ok();
+    assert_ne!(elsewhere["snapshot"], first["snapshot"]);
+}
+
+#[tokio::test]
+async fn a_large_tree_streams_in_and_out_and_leaves_nothing_beside_it() {
+    let stage = Stage::new().await;
+    let whole: Vec<u8> = (0..20_000_000_u32).map(|i| (i % 253) as u8).collect();
+    let pieces: Vec<Result<Bytes, std::io::Error>> =
+        whole.chunks(100_000).map(|c| Ok(Bytes::copy_from_slice(c))).collect();
+    let stored = upload(&stage, "team", &stage.ada, Body::from_stream(futures_util::stream::iter(pieces))).await.ok();
+    assert_eq!(stored["bytes"], 20_000_000);
+    assert_eq!(blob_files(&stage.world), 1);
+    let path = format!("/workspaces/team/snapshots/{}", text(&stored["snapshot"]));
+    let fetched = stage.world.get(&path, &stage.ada).await;
+    assert_eq!(fetched.headers["content-length"], "20000000");
+    assert!(fetched.body == whole);
+    let again = upload(&stage, "team", &stage.ada, Body::from(whole)).await.ok();
+    assert_eq!(again, stored, "how it was cut does not matter");
+}
+
+#[tokio::test]
+async fn an_upload_that_breaks_off_or_is_too_large_leaves_nothing() {
+    let stage = Stage::new().await;
+    let broken: Vec<Result<Bytes, std::io::Error>> =
+        vec![Ok(Bytes::from(vec![1; 10_000_000])), Err(std::io::Error::other("gone"))];
+    let body = Body::from_stream(futures_util::stream::iter(broken));
+    refused(&upload(&stage, "team", &stage.ada, body).await, 400, "bad_request");
+
+    let piece = Bytes::from(vec![0; 10 * 1024 * 1024]);
+    let endless = std::iter::repeat_with(move || Ok::<_, std::io::Error>(piece.clone())).take(31);
+    let body = Body::from_stream(futures_util::stream::iter(endless));
+    refused(&upload(&stage, "team", &stage.ada, body).await, 413, "too_large");
+    // The half-written file goes away on another thread.
+    for _ in 0..200 {
+        if blob_files(&stage.world) == 0 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("{} files are left", blob_files(&stage.world));
+}
+
+#[tokio::test]
+async fn a_workspaces_quota_counts_everything() {
+    let stage = Stage::quota(1_000_000).await;
+    upload(&stage, "team", &stage.ada, Body::from(vec![1; 600_000])).await.ok();
+    let answer = upload(&stage, "team", &stage.ada, Body::from(vec![2; 600_000])).await;
+    refused(&answer, 507, "storage_full");
+    assert!(answer.detail().contains("quota"), "{}", answer.detail());
+    let (_, launcher) = stage.running(Value::Object(serde_json::Map::new())).await;
+    refused(&launcher.piece(&stage.world, "outputs/a", 0, true, &vec![0; 600_000]).await, 507, "storage_full");
+    launcher.piece(&stage.world, "outputs/a", 0, true, &vec![0; 100_000]).await.ok();
+    // A tree that is there already needs no more space.
+    upload(&stage, "team", &stage.ada, Body::from(vec![1; 600_000])).await.ok();
+}

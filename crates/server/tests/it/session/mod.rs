@@ -1,0 +1,13 @@
+//! `/session`, and with it the life of a run from queue to end.
+
+mod children;
+mod end;
+mod heartbeat;
+pub mod launcher;
+mod metrics;
+mod outputs;
+mod read;
+mod redeem;
+mod signature;
+pub mod stage;
+mod walk;
