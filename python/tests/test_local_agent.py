@@ -76,7 +76,7 @@ def started(tmp_path, monkeypatch, from_environment):
 
 def test_it_serves_one_run_in_a_session_of_its_own(tmp_path, monkeypatch):
     arguments, environment, session = started(tmp_path, monkeypatch, True)
-    state = str(tmp_path / "state" / "kluis" / "local" / "team.churn_1_0a")
+    state = str(tmp_path / "state" / "kluis" / "local" / "team_churn_1_0a")
     assert arguments == ["agent", "--compute", "local", "--run", "team/churn_1_0a", "--state", state]
     assert pathlib.Path(f"{state}.log").stat().st_mode & 0o777 == 0o600
     assert session != os.getsid(0)

@@ -52,8 +52,11 @@ class LocalAgent:
         code = self._process.poll()
         if not code:
             return None
-        with open(self._log, "rb") as log:
-            said = log.read()[-2000:].decode(errors="replace").strip()
+        try:
+            with open(self._log, "rb") as log:
+                said = log.read()[-2000:].decode(errors="replace").strip()
+        except OSError:
+            said = ""
         return f"the agent on this machine ended with code {code}: {said or 'it said nothing'} ({self._log})"
 
     def __del__(self) -> None:
@@ -64,7 +67,8 @@ class LocalAgent:
 
 def start(program: str, workspace: Workspace, run_id: str) -> LocalAgent:
     """Starts the agent of one run, in a session of its own, with a state folder of its own."""
-    state = os.path.join(_state_folder(), f"{workspace.name}.{run_id}")
+    # The agent removes both, folder and log, when the run has ended well.
+    state = os.path.join(_state_folder(), f"{workspace.name}_{run_id}")
     log = f"{state}.log"
     command = [program, "agent", "--compute", "local", "--run", f"{workspace.name}/{run_id}", "--state", state]
     try:
