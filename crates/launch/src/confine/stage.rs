@@ -1,0 +1,101 @@
+//! The stage: the launcher's own program, started once more, on its way to becoming a program of the run.
+//!
+//! In order: read the plan; behind bubblewrap, end bubblewrap's process and wait until the launcher has adopted this
+//! one; lead a process group; die with the launcher; restrict itself; report; become the program. The connection closes
+//! itself when the program takes over, which is how the launcher knows that it has.
+
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal, setpgid};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use super::{Plan, Report, Step, Wall, landlock};
+
+/// The largest plan, in bytes: room for the largest environment that Linux allows.
+const MAX_PLAN: u32 = 64 * 1024 * 1024;
+
+/// Runs the stage on the connection that standard input is. Returns only when it could not become the program.
+pub(crate) fn run() -> u8 {
+    let Ok(mut launcher) = take_standard_input() else { return 126 };
+    let Some(plan) = read_plan(&mut launcher) else { return 126 };
+    let (step, reason) = become_program(&plan, &mut launcher);
+    report(&mut launcher, &Report::Failed { step, reason });
+    126
+}
+
+fn report(launcher: &mut UnixStream, report: &Report) {
+    let json = serde_json::to_vec(report).expect("a report is JSON");
+    // A launcher that is gone has nobody to tell.
+    let _gone = launcher.write_all(&json);
+}
+
+/// The connection, under a number that the program will not inherit; standard input is empty from here on.
+fn take_standard_input() -> std::io::Result<UnixStream> {
+    let connection: OwnedFd = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3)?;
+    let empty = std::fs::File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&empty)?;
+    Ok(connection.into())
+}
+
+fn read_plan(launcher: &mut UnixStream) -> Option<Plan> {
+    let mut length = [0; 4];
+    launcher.read_exact(&mut length).ok()?;
+    let length = u32::from_be_bytes(length);
+    if length > MAX_PLAN {
+        return None;
+    }
+    let mut json = zeroize::Zeroizing::new(vec![0; length as usize]);
+    launcher.read_exact(&mut json).ok()?;
+    serde_json::from_slice(&json).ok()
+}
+
+fn become_program(plan: &Plan, launcher: &mut UnixStream) -> (Step, String) {
+    let system = |what: &str, e: rustix::io::Errno| (Step::Confine, format!("{what}: {e}"));
+    let Some(parent) = Pid::from_raw(plan.launcher) else { return (Step::Confine, "no launcher".to_owned()) };
+    if plan.wall == Wall::Bwrap
+        && let Some(bwrap) = getppid().filter(|p| *p != parent)
+    {
+        if let Err(e) = kill_process(bwrap, Signal::KILL) {
+            return system("ending bubblewrap's process", e);
+        }
+        while getppid() == Some(bwrap) {
+            std::thread::yield_now();
+        }
+    }
+    if let Err(e) = setpgid(None, None) {
+        return system("a process group", e);
+    }
+    if let Err(e) = set_parent_process_death_signal(Some(Signal::KILL)) {
+        return system("dying with the launcher", e);
+    }
+    // Asked after the signal is armed: a launcher that has died in between is not missed.
+    if getppid() != Some(parent) {
+        return (Step::Confine, "the launcher is not this process's parent".to_owned());
+    }
+    if plan.wall == Wall::Landlock {
+        if let Err(reason) = landlock::restrict(&plan.covers) {
+            return (Step::Confine, reason);
+        }
+        // Root's powers would see over the wall. As with bubblewrap, none are left, and none come back: Landlock has
+        // set no_new_privs.
+        let none = CapabilitySet::empty();
+        let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
+        if let Err(e) = rustix::thread::set_capabilities(None, none) {
+            return system("laying down capabilities", e);
+        }
+    }
+    if let Err(e) = std::env::set_current_dir(&plan.program.folder) {
+        return (Step::Confine, format!("the run's folder cannot be entered: {e}"));
+    }
+    report(launcher, &Report::Ready { pid: std::process::id().cast_signed() });
+    let Some((program, arguments)) = plan.program.argv.split_first() else {
+        return (Step::Execute, "no program was named".to_owned());
+    };
+    let environment = plan.program.environment.iter().map(|(k, v)| (k, v));
+    let error = Command::new(program).args(arguments).env_clear().envs(environment).exec();
+    (Step::Execute, format!("{} cannot be executed: {error}", program.to_string_lossy()))
+}

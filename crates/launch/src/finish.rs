@@ -1,0 +1,88 @@
+//! After the user's process: outputs, what is left of log and metrics, and the report of the end.
+
+use std::path::Path;
+use std::time::Duration;
+
+use kluis_core::api::session::{EndRun, Heartbeat};
+use tokio::task::JoinHandle;
+
+use crate::LaunchError;
+use crate::broker::shortened;
+use crate::ending::Ending;
+use crate::files::Source;
+use crate::retry;
+use crate::run::Attempt;
+
+/// How long a server that is away is waited for with the end of a run: as long as a silent run is not lost.
+const PATIENCE: Duration = Duration::from_hours(24);
+
+/// Uploads, reports, and lets the session die.
+pub(crate) async fn finish(attempt: &Attempt, ending: Ending, senders: [JoinHandle<()>; 2]) -> Result<(), LaunchError> {
+    let all = async {
+        attempt.phase.set("uploading outputs");
+        for folder in ["outputs", "logs"] {
+            upload(attempt, folder).await;
+        }
+        let desk = &attempt.desk;
+        desk.logs.close();
+        desk.metrics.close();
+        for sender in senders {
+            // It cannot panic; and what it could not send, the end says nothing of.
+            let _ended = sender.await;
+        }
+        report(attempt, ending).await
+    };
+    match tokio::time::timeout(PATIENCE, all).await {
+        Ok(reported) => reported,
+        Err(_elapsed) => Err(LaunchError::Unreported("the server did not come back within a day".to_owned())),
+    }
+}
+
+/// What cannot be uploaded is said in the log and costs nothing else.
+async fn upload(attempt: &Attempt, folder: &str) {
+    let desk = &attempt.desk;
+    let logs = &desk.logs;
+    let gather = || {
+        let source = Source::folder(&attempt.work.tree.join(folder), &desk.covers)?;
+        let found = source.files(Path::new("."), folder).map_err(std::io::Error::other)?;
+        Ok::<_, std::io::Error>((source, found))
+    };
+    let (source, found) = match gather() {
+        Ok(found) => found,
+        Err(error) => return logs.system(&format!("./{folder} could not be looked through: {error}")),
+    };
+    if found.left_out > 0 {
+        let left_out = found.left_out;
+        logs.system(&format!(
+            "{left_out} entries of ./{folder} are links that lead out or no files, and were left out"
+        ));
+    }
+    for (name, path) in &found.files {
+        if let Err(error) = source.upload(&desk.session, None, name, path).await {
+            logs.system(&format!("a file could not be uploaded: {error}"));
+            // A dead session takes none of the others either.
+            if matches!(error, crate::files::FileError::Server(_)) {
+                return;
+            }
+        }
+    }
+}
+
+async fn report(attempt: &Attempt, ending: Ending) -> Result<(), LaunchError> {
+    let desk = &attempt.desk;
+    let failed = |error: kluis_client::Error| LaunchError::Unreported(error.to_string());
+    // More deliveries than fit in one report go ahead of it.
+    while desk.secrets.has_more_than_one_report() {
+        let heartbeat = Heartbeat { reads: desk.secrets.unreported(), ..Heartbeat::default() };
+        let answer = retry::persist(|| desk.session.heartbeat(&heartbeat)).await.map_err(failed)?;
+        desk.secrets.reported(answer.reads_received);
+    }
+    let end = EndRun {
+        exit: ending.exit,
+        blame: ending.blame,
+        reason: ending.reason.map(|reason| shortened(desk.masking.text(&reason))),
+        reads: desk.secrets.unreported(),
+        leaks: desk.masking.leaks(),
+    };
+    retry::persist(|| desk.session.end(&end)).await.map_err(failed)
+}

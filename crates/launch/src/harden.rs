@@ -1,0 +1,55 @@
+//! The launcher makes itself hard to look into before it holds anything: not dumpable (so no other process of its user
+//! can trace it or read its memory), no core file, a session of its own, and parent of whatever its run leaves behind.
+//! Started as root it lays down root's powers (all but ending processes): it opens files that its run names.
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+/// A step that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("the launcher could not {step}: {source}")]
+pub struct HardenError {
+    step: &'static str,
+    source: rustix::io::Errno,
+}
+
+/// Whatever an engine left open by mistake ends here: the run inherits its three standard streams and nothing else.
+#[expect(unsafe_code, reason = "close_range has no safe wrapper, and an inherited descriptor has no owner here")]
+fn keep_descriptors_to_ourselves() {
+    // SAFETY: marks descriptors close-on-exec and closes none, so no owner of one can notice before an exec.
+    let marked = unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
+    if marked == 0 {
+        return;
+    }
+    // Before Linux 5.11, one by one.
+    for entry in std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
+        if let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse().ok()).filter(|fd| *fd > 2) {
+            // SAFETY: as above; a descriptor that is closed already makes the call fail and nothing else.
+            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+}
+
+/// All of it, or an error: a launcher that can be looked into must not redeem a ticket.
+pub(crate) fn harden() -> Result<(), HardenError> {
+    let failed = |step| move |source| HardenError { step, source };
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed("forbid tracing"))?;
+    // The hard limit too: inherited, so the user's process leaves no core file with values in it either.
+    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
+        .map_err(failed("forbid core files"))?;
+    keep_descriptors_to_ourselves();
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(failed("adopt orphans"))?;
+    // Of this thread; the others come later and inherit it.
+    let held = rustix::thread::capabilities(None).map_err(failed("read its capabilities"))?;
+    let kept = CapabilitySets {
+        effective: held.effective & CapabilitySet::KILL,
+        permitted: held.permitted & CapabilitySet::KILL,
+        inheritable: CapabilitySet::empty(),
+    };
+    rustix::thread::set_capabilities(None, kept).map_err(failed("lay down its capabilities"))?;
+    match rustix::process::setsid() {
+        // Already the leader of a session, or of a group: an engine gave it one.
+        Ok(_) | Err(rustix::io::Errno::PERM) => Ok(()),
+        Err(source) => Err(HardenError { step: "make a session of its own", source }),
+    }
+}

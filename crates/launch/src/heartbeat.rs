@@ -1,0 +1,138 @@
+//! The run's sign of life, and what the server has to say in return: end it, forget a value, a newer version is there.
+//! One long request after the other; each carries the deliveries that the server does not know of yet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kluis_client::Error;
+use kluis_client::session::Session;
+use kluis_core::api::code;
+use kluis_core::api::session::{HEARTBEAT, Heartbeat, HeartbeatAnswer};
+use kluis_core::run::Blame;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::broker::Desk;
+use crate::retry::{Backoff, is_definite};
+use crate::secrets::Secrets;
+
+/// No two signs of life follow each other faster than this.
+const LEAST: Duration = Duration::from_millis(500);
+
+/// Somebody wants the run to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stop {
+    /// Who is to blame for the end.
+    pub(crate) blame: Blame,
+    /// Why, in words.
+    pub(crate) reason: String,
+}
+
+/// A wish to end, from wherever it comes. The first one counts.
+#[derive(Clone, Debug)]
+pub(crate) struct Stopper(Arc<watch::Sender<Option<Stop>>>);
+
+impl Stopper {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(None)))
+    }
+
+    pub(crate) fn stop(&self, blame: Blame, reason: impl Into<String>) {
+        self.0.send_if_modified(|stop| {
+            let first = stop.is_none();
+            stop.get_or_insert_with(|| Stop { blame, reason: reason.into() });
+            first
+        });
+    }
+
+    /// Waits for the wish.
+    pub(crate) async fn wanted(&self) -> Stop {
+        let mut stop = self.0.subscribe();
+        let stop = stop.wait_for(Option::is_some).await;
+        stop.expect("the sender lives as long as this").clone().expect("just waited for")
+    }
+
+    /// The wish, if there is one.
+    pub(crate) fn now(&self) -> Option<Stop> {
+        self.0.borrow().clone()
+    }
+}
+
+/// What the launcher is doing, for people.
+#[derive(Clone, Debug)]
+pub(crate) struct Phase(Arc<watch::Sender<&'static str>>);
+
+impl Phase {
+    pub(crate) fn new(first: &'static str) -> Self {
+        Self(Arc::new(watch::Sender::new(first)))
+    }
+
+    pub(crate) fn set(&self, phase: &'static str) {
+        self.0.send_replace(phase);
+    }
+}
+
+/// Beats until the session is dead; the launcher aborts it at the end.
+pub(crate) async fn beat(session: Session, desk: Arc<Desk>, phase: Phase, stopper: Stopper) {
+    let secrets: &Secrets = &desk.secrets;
+    let mut phases = phase.0.subscribe();
+    let mut notices_seen = 0;
+    let mut backoff = Backoff::new();
+    loop {
+        let started = Instant::now();
+        let heartbeat = Heartbeat {
+            reads: secrets.unreported(),
+            phase: Some((*phases.borrow_and_update()).to_owned()),
+            // What cannot be told in one go is told in the next, at once.
+            wait_seconds: if secrets.has_unreported() { 0 } else { HEARTBEAT.as_secs() as u32 },
+            notices_seen,
+        };
+        let outcome = tokio::select! {
+            outcome = session.heartbeat(&heartbeat) => outcome,
+            // A new phase is told at once; the server has noted the contact of the request that is dropped here.
+            Ok(()) = phases.changed() => continue,
+        };
+        match outcome {
+            Ok(answer) => {
+                notices_seen = answer.notices;
+                heed(&desk, &stopper, answer);
+                backoff = Backoff::new();
+                tokio::time::sleep_until(started + LEAST).await;
+            }
+            Err(error) if is_definite(&error) => {
+                dead(&desk, &stopper, &error);
+                return;
+            }
+            Err(error) => {
+                secrets.expire();
+                backoff.pause(&error).await;
+            }
+        }
+    }
+}
+
+fn heed(desk: &Desk, stopper: &Stopper, answer: HeartbeatAnswer) {
+    desk.secrets.contact();
+    desk.secrets.reported(answer.reads_received);
+    desk.news.set_status(answer.status);
+    if !answer.revoked.is_empty() {
+        desk.secrets.revoke(&answer.revoked);
+        desk.logs.system(&format!("{} secrets of this run may not be read any more", answer.revoked.len()));
+    }
+    desk.news.rotated(&answer.rotated);
+    if let Some(reason) = answer.stop {
+        stopper.stop(Blame::User, reason);
+    }
+}
+
+/// The server knows the run no more. A process that nobody asked to end goes on to its own end: silence and mistakes on
+/// our side never cost a healthy run its work. Two users of one ticket are no mistake.
+fn dead(desk: &Desk, stopper: &Stopper, error: &Error) {
+    desk.secrets.wipe();
+    desk.logs.give_up();
+    desk.metrics.give_up();
+    tracing::error!(%error, "the run's session is dead");
+    if error.code() == Some(code::COMPROMISED) {
+        stopper.stop(Blame::Kluis, "the run's ticket was used by two parties");
+    }
+}

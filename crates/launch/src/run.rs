@@ -1,0 +1,262 @@
+//! One attempt of one run, from its ticket to its end.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kluis_client::Error;
+use kluis_client::session::{Redeemer, Session, SessionKey, Ticket};
+use kluis_client::trust::{CaPin, Origin, Server};
+use kluis_core::api::agents::HandOver;
+use kluis_core::api::code;
+use kluis_core::api::runs::Stream;
+use kluis_core::api::session::SessionOpened;
+use kluis_core::run::{Blame, ExitStatus};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::broker::{Broker, Desk, News};
+use crate::clock::SteadyClock;
+use crate::confine::{Covers, Program, Started, Starter, Wall};
+use crate::ending::Ending;
+use crate::heartbeat::{Phase, Stopper, beat};
+use crate::logs::Logs;
+use crate::masking::Masking;
+use crate::metrics::Metrics;
+use crate::place::{PlaceError, PrivateFolder, WorkFolder};
+use crate::reaper::Reaper;
+use crate::retry::{Backoff, is_definite};
+use crate::secrets::Secrets;
+use crate::{LaunchError, Start, child, finish, prepare};
+
+/// How long a ticket is tried for: it works for 120 s from its confirmation.
+const REDEEM_PATIENCE: Duration = Duration::from_mins(2);
+/// Between tries while the agent has not confirmed the job yet: the usual case in the first moments.
+const UNCONFIRMED_PAUSE: Duration = Duration::from_millis(100);
+/// What a run leaves running gets at most this long to end by itself.
+const LEFTOVER_GRACE: Duration = Duration::from_secs(5);
+/// How long the pipes of an ended run are read on, should somebody outside hold them open.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+
+impl From<PlaceError> for LaunchError {
+    fn from(error: PlaceError) -> Self {
+        Self::Machine(error.to_string())
+    }
+}
+
+/// Everything that an attempt consists of while it runs.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) work: WorkFolder,
+    pub(crate) private: PrivateFolder,
+    pub(crate) starter: Starter,
+    pub(crate) reaper: Reaper,
+    pub(crate) phase: Phase,
+    pub(crate) stopper: Stopper,
+    /// The launcher's own environment.
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    /// The interpreter that this machine uses.
+    pub(crate) python: Option<String>,
+    pub(crate) grace: Duration,
+}
+
+/// Runs the attempt to its reported end.
+pub(crate) async fn run(hand_over: HandOver, start: Start) -> Result<(), LaunchError> {
+    let stopper = Stopper::new();
+    let abandoned = listen_to_signals(stopper.clone()).map_err(|e| LaunchError::Machine(format!("signals: {e}")))?;
+    tokio::select! {
+        outcome = attempt(hand_over, start, stopper) => outcome,
+        _ = abandoned => Err(LaunchError::Abandoned),
+    }
+}
+
+async fn attempt(hand_over: HandOver, start: Start, stopper: Stopper) -> Result<(), LaunchError> {
+    // What can fail on this machine fails before the ticket is used.
+    let work = WorkFolder::prepare(&hand_over.work_dir)?;
+    let runtime = start.variable("XDG_RUNTIME_DIR").map(std::path::PathBuf::from);
+    let private = PrivateFolder::make(runtime.as_deref())?;
+    let covers = Covers::new(
+        &hand_over.covered,
+        Some(private.parent().to_owned()),
+        vec![work.root.clone(), private.path().to_owned()],
+    );
+    let reaper = Reaper::start().map_err(|e| LaunchError::Machine(format!("signals: {e}")))?;
+    let path = start.variable("PATH").unwrap_or_default().to_owned();
+    let starter = Starter::new(start.stage, hand_over.confine, covers.clone(), path);
+
+    let (session, opened) = redeem(&hand_over, &stopper).await?;
+    let masking = Arc::new(Masking::new(Arc::new(SteadyClock::start())));
+    let keep = Duration::from_secs(opened.cache_without_contact_seconds);
+    let desk = Arc::new(Desk {
+        news: News::new(&opened.context),
+        secrets: Arc::new(Secrets::new(session.clone(), masking.clone(), keep)),
+        metrics: Arc::new(Metrics::new(session.clone(), masking.clone())),
+        logs: Arc::new(Logs::new(session.clone(), masking.clone(), opened.context.node)),
+        context: opened.context,
+        session: session.clone(),
+        masking,
+        covers,
+    });
+    let phase = Phase::new("starting");
+    let heart = tokio::spawn(beat(session, desk.clone(), phase.clone(), stopper.clone()));
+    let senders = [
+        tokio::spawn({
+            let logs = desk.logs.clone();
+            async move { logs.send_all().await }
+        }),
+        tokio::spawn({
+            let metrics = desk.metrics.clone();
+            async move { metrics.send_all().await }
+        }),
+    ];
+    let attempt = Attempt {
+        desk,
+        work,
+        private,
+        starter,
+        reaper,
+        phase,
+        stopper,
+        environment: start.environment,
+        python: hand_over.python,
+        grace: Duration::from_secs(hand_over.grace_seconds),
+    };
+    let ending = attempt.execute().await;
+    let reported = finish::finish(&attempt, ending, senders).await;
+    heart.abort();
+    reported
+}
+
+/// SIGTERM and SIGINT ask the run to end; asked twice, the launcher leaves at once. The future is ready then.
+fn listen_to_signals(stopper: Stopper) -> std::io::Result<JoinHandle<()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // The agent's terminal may close; the run goes on. (Ignoring it instead would be inherited by the run.)
+    let mut hang_up = signal(SignalKind::hangup())?;
+    tokio::spawn(async move { while hang_up.recv().await.is_some() {} });
+    Ok(tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => stopper.stop(Blame::Engine, "the run's launcher was asked to end (SIGTERM)"),
+            _ = interrupt.recv() => stopper.stop(Blame::User, "the run was interrupted"),
+        }
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }))
+}
+
+async fn redeem(hand_over: &HandOver, stopper: &Stopper) -> Result<(Session, SessionOpened), LaunchError> {
+    let not_an = |what: &str| LaunchError::HandOver(format!("its {what} cannot be read"));
+    let server = Server {
+        origin: hand_over.address.parse::<Origin>().map_err(|_| not_an("address"))?,
+        ca_sha256: hand_over.ca_sha256.parse::<CaPin>().map_err(|_| not_an("CA pin"))?,
+    };
+    let ticket = Ticket { attempt: hand_over.attempt.clone(), ticket: hand_over.ticket.clone() };
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let clock = Arc::new(SteadyClock::start());
+    let redeemer = Redeemer::new(&server, ticket, SessionKey::generate(), host, version, clock);
+    let deadline = Instant::now() + REDEEM_PATIENCE;
+    let mut backoff = Backoff::new();
+    loop {
+        let outcome = tokio::select! {
+            outcome = redeemer.redeem() => outcome,
+            stop = stopper.wanted() => return Err(LaunchError::Stopped(stop.reason)),
+        };
+        let error: Error = match outcome {
+            Ok(opened) => return Ok(opened),
+            Err(error) => error,
+        };
+        let unconfirmed = error.code() == Some(code::TICKET_NOT_CONFIRMED);
+        if (is_definite(&error) && !unconfirmed) || Instant::now() >= deadline {
+            return Err(LaunchError::Redeem(error.to_string()));
+        }
+        if unconfirmed {
+            tokio::time::sleep(UNCONFIRMED_PAUSE).await;
+        } else {
+            backoff.pause(&error).await;
+        }
+    }
+}
+
+impl Attempt {
+    /// Prepares, starts and watches the user's process, until nothing of the run is left but its log.
+    async fn execute(&self) -> Ending {
+        let prepared = tokio::select! {
+            prepared = prepare::prepare(self) => prepared,
+            stop = self.stopper.wanted() => Err(stop.into()),
+        };
+        match prepared {
+            Ok(program) => self.supervise(program).await.unwrap_or_else(|ending| ending),
+            Err(ending) => {
+                child::end_leftovers(Duration::ZERO).await;
+                ending
+            }
+        }
+    }
+
+    async fn supervise(&self, program: Program) -> Result<Ending, Ending> {
+        let socket = self.private.socket();
+        let broker = Broker::listen(&socket, self.desk.clone())
+            .map_err(|e| Ending::not_started(Blame::Kluis, format!("the run's socket could not be made: {e}")))?;
+        let started = self.starter.start(&program, &self.reaper).await?;
+        drop(program);
+        self.reaper.keep_only(started.pid);
+        self.desk.logs.system(match started.wall {
+            Wall::Bwrap => "started in namespaces of its own (bubblewrap)",
+            Wall::Landlock => "started under Landlock",
+            Wall::None => "started without confinement, as this machine's operator allows",
+        });
+        self.phase.set("running");
+        let Started { pid, stdout, stderr, .. } = started;
+        let captures = [(stdout, Stream::Stdout), (stderr, Stream::Stderr)].map(|(pipe, stream)| {
+            let logs = self.desk.logs.clone();
+            tokio::spawn(async move { logs.capture(pipe, stream).await })
+        });
+        let exit = self.watch(pid).await;
+        let leftovers = child::end_leftovers(LEFTOVER_GRACE.min(self.grace)).await;
+        if leftovers > 0 {
+            self.desk.logs.system(&format!("{leftovers} processes that the run left behind were ended"));
+        }
+        drop(broker);
+        for mut capture in captures {
+            if tokio::time::timeout(DRAIN_PATIENCE, &mut capture).await.is_err() {
+                capture.abort();
+            }
+        }
+        self.desk.secrets.wipe();
+        Ok(Ending::of_process(exit, self.stopper.now()))
+    }
+
+    /// Waits for the process; asks it to end, and then makes it, when somebody wants that or its time is over.
+    async fn watch(&self, pid: i32) -> ExitStatus {
+        let limit = self.desk.context.resources.time_seconds;
+        let time_is_over = async {
+            match limit {
+                Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            exit = self.reaper.wait(pid) => return exit,
+            _ = self.stopper.wanted() => {}
+            () = time_is_over => {
+                let reason = format!("the run took longer than the {} s that it may", limit.unwrap_or_default());
+                self.stopper.stop(Blame::Script, reason);
+            }
+        }
+        self.phase.set("ending");
+        child::ask(pid);
+        match tokio::time::timeout(self.grace, self.reaper.wait(pid)).await {
+            Ok(exit) => exit,
+            Err(_elapsed) => {
+                self.desk.logs.system("the program did not end when asked (SIGTERM) and is killed (SIGKILL)");
+                child::kill(pid);
+                self.reaper.wait(pid).await
+            }
+        }
+    }
+}

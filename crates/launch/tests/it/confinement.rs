@@ -1,0 +1,242 @@
+//! What a run sees: its own folder, a clean environment, and nothing of what the operator covers.
+
+use std::os::unix::fs::MetadataExt;
+
+use kluis_core::run::Blame;
+use serde_json::json;
+
+use crate::harness::{Run, bwrap_works, make_private};
+
+const LOOK: &str = "
+import json, os, pathlib
+def look(path):
+    try:
+        p = pathlib.Path(path)
+        return sorted(x.name for x in p.iterdir()) if p.is_dir() else p.read_bytes()[:20].hex()
+    except OSError as e:
+        return type(e).__name__
+def link(path):
+    try:
+        return os.readlink(path)
+    except OSError as e:
+        return type(e).__name__
+launcher = os.getppid()
+base = os.environ['BASE']
+print(json.dumps({
+    'data': look(base + '/data'), 'key': look(base + '/data/root.key'), 'neighbour': look(base + '/runs/other-1'),
+    'neighbours': look(base + '/runs'), 'own': 'tree' in look(os.environ['KLUIS_RUN_DIR']),
+    'environ': look('/proc/%d/environ' % launcher), 'mem': look('/proc/%d/mem' % launcher),
+    'root': look('/proc/%d/root' % launcher + base + '/data'), 'fd 0': link('/proc/%d/fd/0' % launcher),
+    'private': look(pathlib.Path(os.environ['KLUIS_RUN_SOCKET']).parent.parent),
+    'here': os.getcwd() == os.path.realpath(os.environ['KLUIS_RUN_DIR'] + '/tree'),
+    'temporary': open(os.environ['TMPDIR'] + '/x', 'w').write('x'),
+    'outputs': os.path.isdir('outputs') and os.path.isdir('logs'),
+}))
+";
+
+async fn look(confine: &str) -> serde_json::Value {
+    let run = Run::of_python(LOOK).await;
+    let base = run.folder.path().canonicalize().unwrap();
+    make_private(&base.join("runs/other-1"));
+    make_private(&base.join("data"));
+    std::fs::write(base.join("data/root.key"), "the root key").unwrap();
+    let run = run
+        .hand_over("confine", json!(confine))
+        .hand_over("covered", json!([base.join("data"), base.join("runs"), base.join("not-there")]))
+        .context("environment", json!({"BASE": base}));
+    serde_json::from_str(&run.finish().await.succeeded()).unwrap()
+}
+
+#[tokio::test]
+async fn behind_bubblewrap_covered_folders_are_empty_and_processes_outside_closed() {
+    if !bwrap_works() {
+        return;
+    }
+    let seen = look("bwrap").await;
+    assert_eq!(seen["data"], json!([]));
+    assert_eq!(seen["key"], "FileNotFoundError");
+    assert_eq!(seen["neighbours"], json!(["test_1-1"]));
+    assert_eq!(seen["neighbour"], "FileNotFoundError");
+    for closed in ["environ", "mem", "root", "fd 0"] {
+        assert_eq!(seen[closed], "PermissionError", "{closed}");
+    }
+    assert_eq!(seen["private"].as_array().unwrap().len(), 1, "{}", seen["private"]);
+    assert!(seen["own"] == true && seen["here"] == true && seen["outputs"] == true, "{seen}");
+}
+
+#[tokio::test]
+async fn under_landlock_covered_folders_are_closed_and_the_own_one_is_open() {
+    let seen = look("landlock").await;
+    assert_eq!(seen["data"], "PermissionError");
+    assert_eq!(seen["key"], "PermissionError");
+    assert_eq!(seen["neighbours"], "PermissionError");
+    assert_eq!(seen["neighbour"], "PermissionError");
+    for closed in ["environ", "mem", "root", "fd 0"] {
+        assert_eq!(seen[closed], "PermissionError", "{closed}");
+    }
+    assert!(seen["own"] == true && seen["here"] == true && seen["outputs"] == true, "{seen}");
+}
+
+/// A machine whose bubblewrap may not make namespaces.
+fn closed_namespaces(run: &Run) -> String {
+    let bin = run.folder.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    std::fs::write(bin.join("bwrap"), "#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
+        .unwrap();
+    std::fs::set_permissions(bin.join("bwrap"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display())
+}
+
+#[tokio::test]
+async fn where_namespaces_are_closed_landlock_takes_over_and_without_either_the_run_is_refused() {
+    let run = Run::of_command(&["true"]).await;
+    let path = closed_namespaces(&run);
+    let ended = run.env("PATH", &path).finish().await;
+    ended.succeeded();
+    assert!(ended.system().contains("started under Landlock"), "{}", ended.system());
+    assert_eq!(ended.stderr(), "", "what bubblewrap said is not the user's");
+
+    let run = Run::of_command(&["touch", "outputs/ran"]).await;
+    let path = closed_namespaces(&run);
+    let ended = run.env("PATH", &path).hand_over("confine", json!("bwrap")).finish().await;
+    let (exit, blame, reason) = ended.end();
+    assert_eq!((exit, blame), (None, Some(Blame::Kluis)));
+    assert!(reason.contains("can not be confined") && reason.contains("No permissions"), "{reason}");
+    assert!(ended.fake.told().outputs.is_empty());
+}
+
+#[tokio::test]
+async fn without_walls_a_run_runs_only_when_the_operator_says_so_and_the_log_tells() {
+    let ended = Run::of_command(&["true"]).await.hand_over("confine", json!("none")).finish().await;
+    ended.succeeded();
+    assert!(ended.system().contains("without confinement"));
+}
+
+#[tokio::test]
+async fn what_is_covered_can_not_be_uploaded_through_the_launcher() {
+    if !bwrap_works() {
+        return;
+    }
+    let script = "
+import os
+from kluis import Run, ServiceException
+run = Run.get_context()
+base = os.environ['BASE']
+os.symlink(base + '/data/root.key', 'innocent')
+for path in [base + '/data/root.key', 'innocent', '/proc/self/environ', '/proc/%d/mem' % os.getppid()]:
+    try:
+        run.upload_file('outputs/stolen', path)
+        print('taken', path)
+    except ServiceException as error:
+        print(error.code)
+os.symlink(base + '/data/root.key', 'outputs/innocent')
+open('outputs/fine', 'w').write('x')
+";
+    for confine in ["bwrap", "landlock"] {
+        let run = Run::of_python(script).await;
+        let base = run.folder.path().canonicalize().unwrap();
+        make_private(&base.join("data"));
+        std::fs::write(base.join("data/root.key"), "the root key").unwrap();
+        let run = run
+            .hand_over("confine", json!(confine))
+            .hand_over("covered", json!([base.join("data")]))
+            .context("environment", json!({"BASE": base}));
+        let ended = run.finish().await;
+        assert_eq!(ended.succeeded(), "bad_request\n".repeat(4), "{confine}");
+        let told = ended.fake.told();
+        assert_eq!(told.outputs.keys().collect::<Vec<_>>(), ["outputs/fine"], "{confine}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_inherits_its_three_streams_and_nothing_else() {
+    // `ls` opens the folder itself, as 3.
+    for confine in ["auto", "landlock"] {
+        let run = Run::of_command(&["ls", "/proc/self/fd"]).await.hand_over("confine", json!(confine));
+        assert_eq!(run.finish().await.succeeded(), "0\n1\n2\n3\n");
+    }
+}
+
+#[tokio::test]
+async fn the_environment_has_the_runs_variables_and_no_session_no_ticket_no_submitter() {
+    let run = Run::of_command(&["env"])
+        .await
+        .env("KLUIS_TOKEN", "kls_usr_token")
+        .env("AWS_SECRET_ACCESS_KEY", "from the agent")
+        .env("LD_LIBRARY_PATH", "/agent")
+        .env("CUDA_VISIBLE_DEVICES", "1")
+        .context("environment", json!({"EPOCHS": "3"}));
+    let out = run.finish().await.succeeded();
+    let names: Vec<&str> = out.lines().map(|line| line.split('=').next().unwrap()).collect();
+    let mut sorted = names.clone();
+    sorted.sort_unstable();
+    assert_eq!(
+        sorted,
+        [
+            "CUDA_VISIBLE_DEVICES",
+            "EPOCHS",
+            "HOME",
+            "KLUIS_ATTEMPT",
+            "KLUIS_EXPERIMENT",
+            "KLUIS_RANK",
+            "KLUIS_RUN_DIR",
+            "KLUIS_RUN_ID",
+            "KLUIS_RUN_SOCKET",
+            "KLUIS_WORKSPACE",
+            "KLUIS_WORLD_SIZE",
+            "PATH",
+            "PYTHONPATH",
+            "PYTHONUNBUFFERED",
+            "TMPDIR",
+        ]
+    );
+    for secret in ["kls_tkt", "kls_usr", "0123456789abcdef0123456789abcdef"] {
+        assert!(!out.contains(secret), "{secret}");
+    }
+}
+
+#[tokio::test]
+async fn secrets_in_variables_and_files_are_there_when_asked_for_and_gone_afterwards() {
+    let script = "echo $PGPASSWORD; cat $KLUIS_SECRETS_DIR/deep/key.pem; stat -c %a $KLUIS_SECRETS_DIR/deep/key.pem; \
+                  echo $KLUIS_SECRETS_DIR > outputs/where; tr '\\0' ' ' < /proc/$PPID/cmdline | grep -c horse";
+    let run = Run::of_shell(script)
+        .await
+        .secret("db", "correct horse")
+        .secret("key", "the private key\n")
+        .context("secret_env", json!({"PGPASSWORD": "db"}))
+        .context("secret_files", json!({"deep/key.pem": "key"}));
+    let ended = run.finish().await;
+    assert_eq!(ended.stdout(), "***\n***400\n0\n");
+    let folder = String::from_utf8(ended.fake.told().outputs["outputs/where"].clone()).unwrap();
+    assert!(folder.starts_with("/dev/shm/kluis-") && !std::path::Path::new(folder.trim()).exists(), "{folder}");
+
+    let run = Run::of_shell("true").await.context("secret_env", json!({"PGPASSWORD": "db"}));
+    let (exit, blame, reason) = run.finish().await.end();
+    assert_eq!((exit, blame), (None, Some(Blame::Script)));
+    assert!(reason.contains("`db`") && reason.contains("PGPASSWORD"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_preloaded_library_of_the_run_meets_no_process_outside_its_walls() {
+    // The dynamic linker complains about it in every program that it is told to load it into.
+    let run = Run::of_command(&["sh", "-c", "true"]).await.context("environment", json!({"LD_PRELOAD": "/no/such.so"}));
+    let ended = run.finish().await;
+    ended.succeeded();
+    assert_eq!(ended.stderr().matches("/no/such.so").count(), 1, "{}", ended.stderr());
+}
+
+#[tokio::test]
+async fn the_launcher_can_not_be_traced_and_leaves_no_core() {
+    let running = Run::of_shell("echo ready; sleep 60").await.start().await;
+    running.fake.until("the script", |told| told.logs.iter().any(|r| r.data == b"ready\n")).await;
+    let proc = std::path::PathBuf::from(format!("/proc/{}", running.pid()));
+    let limits = std::fs::read_to_string(proc.join("limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"));
+    let status = std::fs::read_to_string(proc.join("status")).unwrap();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap().trim();
+    assert!(["0000000000000000", "0000000000000020"].contains(&effective), "{effective}");
+    assert_eq!(std::fs::metadata(proc.join("mem")).unwrap().uid(), 0);
+    running.signal(rustix::process::Signal::TERM);
+    running.finish().await;
+}
