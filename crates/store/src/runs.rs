@@ -180,8 +180,8 @@ pub struct ChildEnd {
 }
 
 impl Store {
-    /// Submits a run, making its experiment when there is none. The same id and request again answers the run that
-    /// exists. [`Error::Conflict`] when the id is another run's.
+    /// Submits a run, making its experiment when there is none. The same id, request and submitter again answers the run
+    /// that exists. [`Error::Conflict`] when the id is another run's.
     pub async fn run_insert(&self, write: Write<RunInsert>) -> Result<RunInserted, Error> {
         match self {
             Self::Sqlite(s) => s.write(write, sqlite::run_insert).await,

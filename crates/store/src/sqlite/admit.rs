@@ -22,16 +22,27 @@ pub(super) struct Session {
     pub(super) status: RunStatus,
 }
 
-/// Compares the authority with the rows. A run's or session's is answered with the session's row.
-pub(super) fn admit(c: &Connection, authority: &Authority) -> Result<Option<Session>, Error> {
+/// In whose name, once it was found to hold.
+#[derive(Clone, Debug)]
+pub(super) enum InName {
+    /// The server's or a principal's.
+    Own,
+    /// A run's, reading with its submitter's rights.
+    Reader(Session),
+    /// A launcher's, reporting on its run and nothing else.
+    Reporter(Session),
+}
+
+/// Compares the authority with the rows.
+pub(super) fn admit(c: &Connection, authority: &Authority) -> Result<InName, Error> {
     match authority {
-        Authority::Server => Ok(None),
+        Authority::Server => Ok(InName::Own),
         Authority::Principal { principal, token, epoch } => {
             require_principal(c, *principal, *epoch)?;
             if let Some(token) = token {
                 require_token(c, *principal, *token, *epoch)?;
             }
-            Ok(None)
+            Ok(InName::Own)
         }
         Authority::Run { submitter, epoch, run } => {
             require_principal(c, *submitter, *epoch)?;
@@ -40,12 +51,12 @@ pub(super) fn admit(c: &Connection, authority: &Authority) -> Result<Option<Sess
                 return Err(Error::NotFound);
             }
             match session.status {
-                status if status.may_read() => Ok(Some(session)),
+                status if status.may_read() => Ok(InName::Reader(session)),
                 RunStatus::Unresponsive => Err(Error::Unresponsive),
                 status => Err(Error::RunEnded { status }),
             }
         }
-        Authority::Session(run) => Ok(Some(require_session(c, run)?.0)),
+        Authority::Session(run) => Ok(InName::Reporter(require_session(c, run)?.0)),
     }
 }
 

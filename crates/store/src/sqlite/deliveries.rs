@@ -10,7 +10,7 @@ use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, Row};
 
 use super::Unit;
-use super::admit::{self, Session};
+use super::admit::{self, InName, Session};
 use super::secrets::{secret, version};
 use super::sql::{self, Fields};
 use crate::secrets::{Found, Pin, PinState, RunUsing, SecretFind, SecretRead};
@@ -31,10 +31,13 @@ fn found(row: &Row<'_>) -> Result<Found, Error> {
 
 /// The current version; or, with a run's row and attempt (?3, ?4), the pinned one where there is a pin.
 pub(crate) fn find(c: &Connection, authority: &Authority, find: &SecretFind) -> Result<Vec<Option<Found>>, Error> {
-    let session = admit::admit(c, authority)?.filter(|_| !find.refresh);
-    let (run, attempt) = session.map_or((Value::Null, 0), |s| (Value::Integer(s.run), s.attempt));
+    let (run, attempt) = match admit::admit(c, authority)? {
+        InName::Reader(session) if !find.refresh => (Value::Integer(session.run), session.attempt),
+        InName::Reader(_) | InName::Own => (Value::Null, 0),
+        InName::Reporter(_) => return Err(Error::NotFound),
+    };
     let one = |name: &SecretName| {
-        sql::one(
+        let found = sql::one(
             c,
             "SELECT s.id, s.workspace, s.name, s.current, s.deleted_at, s.purge_at, s.revision, s.created, s.updated,
                     s.mac, v.id, v.workspace, v.secret, v.enabled, v.content_type, v.tags, v.not_before, v.expires,
@@ -45,7 +48,8 @@ pub(crate) fn find(c: &Connection, authority: &Authority, find: &SecretFind) -> 
              WHERE s.workspace = ?1 AND s.name_key = ?2 AND w.deleted IS NULL",
             (find.workspace.as_bytes(), name.key(), &run, attempt),
             found,
-        )
+        )?;
+        asked(found, find.workspace, name.key())
     };
     find.names.iter().map(one).collect()
 }
@@ -57,8 +61,10 @@ pub(crate) fn find_version(
     name_key: &str,
     id: VersionId,
 ) -> Result<Option<Found>, Error> {
-    admit::admit(c, authority)?;
-    sql::one(
+    if let InName::Reporter(_) = admit::admit(c, authority)? {
+        return Err(Error::NotFound);
+    }
+    let found = sql::one(
         c,
         "SELECT s.id, s.workspace, s.name, s.current, s.deleted_at, s.purge_at, s.revision, s.created, s.updated,
                 s.mac, v.id, v.workspace, v.secret, v.enabled, v.content_type, v.tags, v.not_before, v.expires,
@@ -68,12 +74,29 @@ pub(crate) fn find_version(
          WHERE s.workspace = ?1 AND s.name_key = ?2 AND w.deleted IS NULL",
         (workspace.as_bytes(), name_key, id.as_bytes()),
         found,
-    )
+    )?;
+    asked(found, workspace, name_key)
+}
+
+/// What was looked up by a key must be what the row itself, and with it the MAC, says: an index, or the column that is
+/// looked up by, may lie.
+fn asked(found: Option<Found>, workspace: WorkspaceId, name_key: &str) -> Result<Option<Found>, Error> {
+    match &found {
+        Some(Found { secret, version, .. })
+            if secret.row.name.key() != name_key
+                || secret.row.workspace != workspace
+                || version.row.secret != secret.row.id
+                || version.row.workspace != workspace =>
+        {
+            Err(Error::Inconsistent { table: "secret", row: secret.row.id.to_string() })
+        }
+        _ => Ok(found),
+    }
 }
 
 /// Checks everything first; only then, and only for a run's first read of a secret or a refresh, a row changes.
 pub(crate) fn read(unit: &Unit<'_>, reads: Vec<SecretRead>) -> Result<(), Error> {
-    let session = unit.session_if_any();
+    let session = unit.reader_if_any();
     let mut pins = Vec::new();
     for (index, read) in reads.iter().enumerate() {
         let entry = |error| Error::Entry { index, error: Box::new(error) };

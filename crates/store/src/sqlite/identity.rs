@@ -23,7 +23,7 @@ const LAST_OWNER: &str = "the installation would be left without an owner";
 pub(super) const fn kind_text(kind: PrincipalKind) -> &'static str {
     match kind {
         PrincipalKind::User => "user",
-        PrincipalKind::ServicePrincipal => "service-principal",
+        PrincipalKind::ServicePrincipal => "service_principal",
         PrincipalKind::Agent => "agent",
     }
 }
@@ -205,12 +205,22 @@ pub(crate) fn principal_get(c: &Connection, id: PrincipalId) -> Result<Option<Au
 }
 
 pub(crate) fn principal_by_name(c: &Connection, key: &str) -> Result<Option<Authenticated<Principal>>, Error> {
-    sql::one(
+    let found = sql::one(
         c,
         "SELECT id, name, kind, enabled, epoch, revision, mac FROM principal WHERE name_key = ?1",
         [key],
         principal,
-    )
+    )?;
+    if let Some(found) = &found {
+        asked(found.row.name.key() == key, "principal", found.row.id)?;
+    }
+    Ok(found)
+}
+
+/// What was looked up must be what the row itself, and with it the MAC, says: an index, or the column that is looked up
+/// by, may lie.
+fn asked(same: bool, table: &'static str, id: impl std::fmt::Display) -> Result<(), Error> {
+    if same { Ok(()) } else { Err(Error::Inconsistent { table, row: id.to_string() }) }
 }
 
 pub(crate) fn principal_list(
@@ -244,6 +254,12 @@ pub(crate) fn standing(c: &Connection, id: PrincipalId) -> Result<Option<Standin
 }
 
 pub(crate) fn principal_change(unit: &Unit<'_>, change: Authenticated<Principal>) -> Result<Epoch, Error> {
+    let epoch = change_principal(unit, change)?;
+    require_an_owner(unit)?;
+    Ok(epoch)
+}
+
+fn change_principal(unit: &Unit<'_>, change: Authenticated<Principal>) -> Result<Epoch, Error> {
     let Authenticated { row, mac } = change;
     let changed = sql::run(
         unit,
@@ -264,7 +280,6 @@ pub(crate) fn principal_change(unit: &Unit<'_>, change: Authenticated<Principal>
         let current = principal_get(unit, row.id)?.map_or(0, |found| found.row.revision);
         return Err(Error::Revision { current });
     }
-    require_an_owner(unit)?;
     move_epoch(unit, row.id)
 }
 
@@ -297,6 +312,12 @@ fn grant_revision(c: &Connection, principal: PrincipalId, scope: Scope, effect: 
 }
 
 pub(crate) fn grant_set(unit: &Unit<'_>, change: Authenticated<Grant>) -> Result<Epoch, Error> {
+    let epoch = set_grant(unit, change)?;
+    require_an_owner(unit)?;
+    Ok(epoch)
+}
+
+fn set_grant(unit: &Unit<'_>, change: Authenticated<Grant>) -> Result<Epoch, Error> {
     let Authenticated { row, mac } = change;
     let current = grant_revision(unit, row.principal, row.scope, row.effect)?;
     if row.revision != current + 1 {
@@ -338,7 +359,6 @@ pub(crate) fn grant_set(unit: &Unit<'_>, change: Authenticated<Grant>) -> Result
                 mac.0,
             ),
         )?;
-        require_an_owner(unit)?;
     }
     move_epoch(unit, row.principal)
 }
@@ -399,6 +419,7 @@ pub(crate) fn token_by_hash(c: &Connection, hash: LookupHash) -> Result<Option<L
         token,
     )?;
     let Some(token) = found else { return Ok(None) };
+    asked(token.row.hash == hash, "token", token.row.id)?;
     let standing = standing(c, token.row.principal)?
         .ok_or_else(|| Error::Inconsistent { table: "token", row: token.row.id.to_string() })?;
     Ok(Some(Login { token, standing }))
@@ -467,6 +488,7 @@ pub(crate) fn client_secret_by_hash(
         client_secret,
     )?;
     let Some(secret) = found else { return Ok(None) };
+    asked(secret.row.hash == hash, "client_secret", secret.row.id)?;
     let standing = standing(c, secret.row.principal)?
         .ok_or_else(|| Error::Inconsistent { table: "client_secret", row: secret.row.id.to_string() })?;
     Ok(Some((secret, standing)))
@@ -584,10 +606,10 @@ pub(crate) fn owner_reset(unit: &Unit<'_>, reset: OwnerReset) -> Result<Epoch, E
     let id = principal.row.id;
     let current = principal_get(unit, id)?.ok_or(Error::NotFound)?;
     if principal.row.revision != current.row.revision {
-        principal_change(unit, principal)?;
+        change_principal(unit, principal)?;
     }
     if grant.row.revision != grant_revision(unit, grant.row.principal, grant.row.scope, grant.row.effect)? {
-        grant_set(unit, grant)?;
+        set_grant(unit, grant)?;
     }
     sql::run(unit, "DELETE FROM token WHERE principal = ?1", [id.as_bytes()])?;
     sql::run(unit, "DELETE FROM client_secret WHERE principal = ?1", [id.as_bytes()])?;

@@ -95,7 +95,8 @@ impl Projector {
 
     /// The writer committed: the log has this size now.
     pub(super) fn committed(&self, size: u64) {
-        let grew = self.shared.committed.send_if_modified(|known| std::mem::replace(known, size) != size);
+        let grew =
+            self.shared.committed.send_if_modified(|known| *known != CLOSED && std::mem::replace(known, size) != size);
         if grew {
             // The lock orders this with the thread's look at the size before it sleeps.
             drop(self.shared.lock());
@@ -206,7 +207,7 @@ fn existing(index: &Path, pages: &Connection, committed: u64) -> Result<(Connect
 /// Losing the index's last commits in a power cut is harmless, so they are not flushed one by one.
 fn connect(index: &Path) -> rusqlite::Result<Connection> {
     let connection = open::connect(index)?;
-    connection.pragma_update(None, "journal_mode", "wal")?;
+    open::use_wal(&connection)?;
     connection.pragma_update(None, "synchronous", "normal")?;
     Ok(connection)
 }

@@ -27,7 +27,7 @@ pub(super) fn own_run(
 }
 
 pub(crate) fn log_append(unit: &Unit<'_>, append: LogAppend) -> Result<Arrived, Error> {
-    let session = unit.session()?;
+    let session = unit.reporter()?;
     let next = sql::one(
         unit,
         "SELECT coalesce(max(next), 0) FROM log_chunk WHERE run = ?1 AND attempt = ?2 AND node = ?3",
@@ -115,7 +115,7 @@ pub(crate) fn log_chunks(
 }
 
 pub(crate) fn output_put(unit: &Unit<'_>, put: OutputPut) -> Result<(), Error> {
-    let session = unit.session()?;
+    let session = unit.reporter()?;
     let run = own_run(unit, &session, put.run.as_ref())?;
     let old = sql::one(unit, "SELECT run, blob FROM output WHERE run = ?1 AND path = ?2", (run, &put.path), |row| {
         let f = Fields::new(row, "output");

@@ -26,7 +26,7 @@ fn kind(text: &str) -> Option<MetricKind> {
 }
 
 pub(crate) fn metric_append(unit: &Unit<'_>, append: MetricAppend) -> Result<Arrived, Error> {
-    let session = unit.session()?;
+    let session = unit.reporter()?;
     let next = sql::one(
         unit,
         "SELECT coalesce(max(number) + 1, 0) FROM metric WHERE source = ?1 AND attempt = ?2 AND node = ?3",

@@ -184,7 +184,9 @@ pub(super) fn harden(connection: &Connection) -> rusqlite::Result<()> {
 
 /// What the writing connection gets. Checkpoints are the writer's own, so that their errors are seen.
 fn configure(connection: &Connection, max_pages: Option<u32>) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "journal_mode", "wal")?;
+    use_wal(connection)?;
+    // Nobody else writes. Readers are waited for only by a checkpoint of an overlong log, and not for long.
+    connection.busy_timeout(std::time::Duration::from_millis(50))?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "secure_delete", true)?;
@@ -194,6 +196,13 @@ fn configure(connection: &Connection, max_pages: Option<u32>) -> rusqlite::Resul
         connection.pragma_update(None, "max_page_count", pages)?;
     }
     Ok(())
+}
+
+pub(super) fn use_wal(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update_and_check(None, "journal_mode", "wal", |row| match row.get::<_, String>(0)?.as_str() {
+        "wal" => Ok(()),
+        _ => Err(rusqlite::Error::InvalidQuery),
+    })
 }
 
 /// An empty database may become ours; any other must carry our application id.

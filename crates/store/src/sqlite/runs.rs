@@ -22,8 +22,8 @@ pub(crate) fn run_insert(unit: &Unit<'_>, insert: RunInsert) -> Result<RunInsert
     if let Some(existing) = by_id(unit, insert.workspace, insert.id.key())? {
         let same = sql::exists(
             unit,
-            "SELECT 1 FROM run WHERE seq = ?1 AND request_hash = ?2",
-            (sql::int(existing.seq), insert.request_hash),
+            "SELECT 1 FROM run WHERE seq = ?1 AND request_hash = ?2 AND submitted_by = ?3",
+            (sql::int(existing.seq), insert.request_hash, insert.submitted_by.as_bytes()),
         )?;
         if !same {
             return Err(Error::Conflict(ID_TAKEN));
@@ -71,7 +71,7 @@ pub(crate) fn run_insert(unit: &Unit<'_>, insert: RunInsert) -> Result<RunInsert
 
 /// A child is born running, under its parent's submitter, compute target and attempt.
 pub(crate) fn child_insert(unit: &Unit<'_>, insert: ChildInsert) -> Result<RunInserted, Error> {
-    let session = unit.session()?;
+    let session = unit.reporter()?;
     if session.status.is_terminal() {
         return Err(Error::RunEnded { status: session.status });
     }
@@ -257,7 +257,7 @@ pub(crate) fn experiment_list(
 pub(crate) fn run_change(unit: &Unit<'_>, change: RunChange) -> Result<RunRow, Error> {
     workspaces::require(unit, change.workspace)?;
     let mut run = by_id(unit, change.workspace, change.run.key())?.ok_or(Error::NotFound)?;
-    if let Some(session) = unit.session_if_any() {
+    if let Some(session) = unit.reporter_if_any() {
         let own = run.seq == session.run as u64 || run.parent.as_ref() == Some(&session.run_id);
         if session.workspace != change.workspace || !own {
             return Err(Error::NotFound);

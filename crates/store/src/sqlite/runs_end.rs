@@ -78,7 +78,7 @@ pub(crate) fn run_cancel(unit: &Unit<'_>, cancel: RunCancel) -> Result<RunRow, E
 }
 
 pub(crate) fn child_end(unit: &Unit<'_>, end: ChildEnd) -> Result<RunRow, Error> {
-    let session = unit.session()?;
+    let session = unit.reporter()?;
     let child = by_id(unit, session.workspace, end.run.key())?
         .filter(|run| run.parent.as_ref() == Some(&session.run_id))
         .ok_or(Error::NotFound)?;
@@ -104,9 +104,12 @@ pub(crate) fn child_end(unit: &Unit<'_>, end: ChildEnd) -> Result<RunRow, Error>
 
 /// A canceled run stays canceled: its launcher only adds how its process ended.
 pub(crate) fn session_end(unit: &Unit<'_>, end: SessionEnd) -> Result<RunRow, Error> {
-    let session = unit.session()?;
+    let session = unit.reporter()?;
     if session.status != end.seen {
         return Err(Error::Moved("the run's status"));
+    }
+    if !matches!(end.event, RunEvent::Succeeded | RunEvent::Failed | RunEvent::Lost) {
+        return Err(TransitionError { from: session.status, event: end.event }.into());
     }
     sessions::receive_reads(unit, &session, end.reads)?;
     let ended = session.status.is_terminal();

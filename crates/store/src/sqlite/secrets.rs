@@ -143,6 +143,10 @@ fn insert_one(unit: &Unit<'_>, insert: SecretVersionInsert) -> Result<(), Error>
             sealed.value,
         ],
     )?;
+    if secret.revision == 1 {
+        unit.hint(Hint::SecretChanged { workspace: secret.workspace, secret: secret.id });
+        return Ok(());
+    }
     tell_holders(unit, secret.workspace, secret.id)
 }
 
@@ -180,7 +184,7 @@ pub(crate) fn secret_get(
     workspace: WorkspaceId,
     name_key: &str,
 ) -> Result<Option<SecretListed>, Error> {
-    sql::one(
+    let found = sql::one(
         c,
         "SELECT s.id, s.workspace, s.name, s.current, s.deleted_at, s.purge_at, s.revision, s.created, s.updated, s.mac,
                 v.id, v.workspace, v.secret, v.enabled, v.content_type, v.tags, v.not_before, v.expires, v.revision,
@@ -190,7 +194,13 @@ pub(crate) fn secret_get(
          WHERE s.workspace = ?1 AND s.name_key = ?2 AND w.deleted IS NULL",
         (workspace.as_bytes(), name_key),
         listed,
-    )
+    )?;
+    match &found {
+        Some(SecretListed { secret, .. }) if secret.row.name.key() != name_key => {
+            Err(Error::Inconsistent { table: "secret", row: secret.row.id.to_string() })
+        }
+        _ => Ok(found),
+    }
 }
 
 pub(crate) fn secret_list(

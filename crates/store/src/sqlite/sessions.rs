@@ -12,9 +12,9 @@ use super::Unit;
 use super::admit::Session;
 use super::run_row::{self, by_id, by_seq, select_run};
 use super::sql::{self, Fields};
-use crate::Error;
 use crate::attempts::{HeartbeatState, Leased, RunSilent, SessionHeartbeat, SessionRow, SessionsDrain};
 use crate::runs::RunRow;
+use crate::{Error, Hint};
 
 pub(crate) fn session_get(c: &Connection, id: SessionId) -> Result<Option<SessionRow>, Error> {
     sql::one(
@@ -64,33 +64,41 @@ pub(super) fn receive_reads(unit: &Unit<'_>, session: &Session, reads: (u64, u64
 }
 
 pub(crate) fn session_heartbeat(unit: &Unit<'_>, beat: SessionHeartbeat) -> Result<HeartbeatState, Error> {
-    let session = unit.session()?;
+    let session = unit.reporter()?;
     if session.status != beat.seen {
         return Err(Error::Moved("the run's status"));
     }
     receive_reads(unit, &session, beat.reads)?;
-    let before = by_seq(unit, session.run)?;
     let status =
         if session.status.is_terminal() { session.status } else { session.status.advance(RunEvent::Contact)? };
-    let phase = beat.phase.filter(|_| !status.is_terminal()).unwrap_or_else(|| before.phase.clone());
-    let changed = status != before.status || phase != before.phase;
-    sql::run(
+    let phase = beat.phase.filter(|_| !status.is_terminal());
+    let changed = sql::exists(
         unit,
-        "UPDATE run SET last_contact = max(coalesce(last_contact, ?2), ?2), status = ?3, phase = ?4,
-                        revision = revision + ?5
-         WHERE seq = ?1",
-        (session.run, beat.now.millis(), status.as_str(), &phase, changed),
+        "SELECT 1 FROM run WHERE seq = ?1 AND (status <> ?2 OR phase <> coalesce(?3, phase))",
+        (session.run, status.as_str(), &phase),
+    )?;
+    let state = sql::one(
+        unit,
+        "UPDATE run SET last_contact = ?2, status = ?3, phase = coalesce(?4, phase), revision = revision + ?5
+         WHERE seq = ?1 RETURNING seq, cancel_requested, reason, notices",
+        (session.run, beat.now.millis(), status.as_str(), phase, changed),
+        |row| {
+            let f = Fields::new(row, "run");
+            f.skip();
+            let (cancel_requested, reason) = (f.flag()?, f.get::<Option<String>>()?);
+            Ok(HeartbeatState {
+                status,
+                cancel_requested,
+                reason: reason.filter(|_| status.is_terminal()),
+                reads_received: beat.reads.0.max(beat.reads.1),
+                notices: f.number()?,
+            })
+        },
     )?;
     if changed {
-        run_row::tell(unit, &by_seq(unit, session.run)?);
+        unit.hint(Hint::RunChanged { workspace: session.workspace, run: session.run_id });
     }
-    Ok(HeartbeatState {
-        status,
-        cancel_requested: before.cancel_requested,
-        reason: before.reason.filter(|_| status.is_terminal()),
-        reads_received: beat.reads.0.max(beat.reads.1),
-        notices: before.notices,
-    })
+    state.ok_or(Error::NotFound)
 }
 
 pub(crate) fn runs_silent(

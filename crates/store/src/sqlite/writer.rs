@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use rusqlite::hooks::Wal;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::admit::{self, Session};
+use super::admit::{self, InName, Session};
 use super::failure;
 use super::index::Projector;
 use super::{audit, sql};
@@ -27,7 +27,7 @@ const BATCH_LEAVES: usize = 4096;
 const QUEUE: usize = 4096;
 /// Pages in the write-ahead log after which it is copied into the database, as far as readers allow.
 const CHECKPOINT_PAGES: i32 = 1000;
-/// Pages after which readers are waited for.
+/// Pages after which readers are waited for, as long as the connection's busy timeout says.
 const CHECKPOINT_PAGES_HARD: i32 = 16_000;
 
 /// An audit record on its way into a page.
@@ -46,7 +46,8 @@ impl Leaf {
 /// One unit of work while it is done. Reads as a connection.
 pub(crate) struct Unit<'a> {
     connection: &'a Connection,
-    session: RefCell<Option<Session>>,
+    name: RefCell<InName>,
+    asked: Cell<bool>,
     leaves: RefCell<Vec<Leaf>>,
     hints: RefCell<Vec<Hint>>,
     saved: Cell<bool>,
@@ -64,21 +65,42 @@ impl<'a> Unit<'a> {
     fn new(connection: &'a Connection) -> Self {
         Self {
             connection,
-            session: RefCell::default(),
+            name: RefCell::new(InName::Own),
+            asked: Cell::new(false),
             leaves: RefCell::default(),
             hints: RefCell::default(),
             saved: Cell::new(false),
         }
     }
 
-    /// The session in whose name this is done; [`Error::NotFound`] when it is not done in a session's name.
-    pub(super) fn session(&self) -> Result<Session, Error> {
-        self.session.borrow().clone().ok_or(Error::NotFound)
+    /// The session that reports. [`Error::NotFound`] when this is not done in a launcher's name.
+    pub(super) fn reporter(&self) -> Result<Session, Error> {
+        self.reporter_if_any().ok_or(Error::NotFound)
     }
 
     /// The same, for commands that others may give too.
-    pub(super) fn session_if_any(&self) -> Option<Session> {
-        self.session.borrow().clone()
+    pub(super) fn reporter_if_any(&self) -> Option<Session> {
+        self.asked.set(true);
+        match &*self.name.borrow() {
+            InName::Reporter(session) => Some(session.clone()),
+            _ => None,
+        }
+    }
+
+    /// The session that reads with its submitter's rights, if this is done in a run's name.
+    pub(super) fn reader_if_any(&self) -> Option<Session> {
+        match &*self.name.borrow() {
+            InName::Reader(session) => Some(session.clone()),
+            _ => None,
+        }
+    }
+
+    /// A launcher that reports has no rights beyond its run: a command that did not ask for its session is not for it.
+    fn require_asked(&self) -> Result<(), Error> {
+        match &*self.name.borrow() {
+            InName::Reporter(_) if !self.asked.get() => Err(Error::NotFound),
+            _ => Ok(()),
+        }
     }
 
     /// Tells whoever listens, after the commit.
@@ -124,12 +146,12 @@ struct Task<C, T, F> {
 impl<C: Send, T: Send, F: FnOnce(&Unit<'_>, C) -> Result<T, Error> + Send> Work for Task<C, T, F> {
     fn run(&mut self, unit: &Unit<'_>) -> Result<(), Error> {
         let (write, leaves, command) = self.write.take().expect("work is done once");
-        *unit.session.borrow_mut() = admit::admit(unit, &write.authority)?;
+        *unit.name.borrow_mut() = admit::admit(unit, &write.authority)?;
         unit.record_instead(leaves);
         if self.saved {
             unit.save()?;
         }
-        self.result = command(unit, write.change);
+        self.result = command(unit, write.change).and_then(|answer| unit.require_asked().map(|()| answer));
         self.result.as_ref().map(|_| ()).map_err(Clone::clone)
     }
 
@@ -219,15 +241,15 @@ enum Next {
 
 impl Desk {
     fn run(mut self, mut queue: mpsc::Receiver<Message>) {
-        let pages = Arc::new(AtomicI32::new(0));
-        if let Err(error) = self.connection.wal_hook(Some(note_wal(pages.clone()))) {
+        let mut log = Log::default();
+        if let Err(error) = self.connection.wal_hook(Some(note_wal(log.pages.clone()))) {
             tracing::error!(code = ?error.sqlite_error_code(), "the write-ahead log can not be watched");
         }
         while let Some(Message::Work(first)) = queue.blocking_recv() {
             if self.batch(first, &mut queue) == Next::Stop {
                 break;
             }
-            self.checkpoint(&pages);
+            self.checkpoint(&mut log);
         }
         queue.close();
         // Whatever was queued behind the stop is not done.
@@ -300,14 +322,23 @@ impl Desk {
         }
     }
 
-    /// Copies the write-ahead log into the database once it is long enough. Its errors matter as a commit's do.
-    fn checkpoint(&self, pages: &AtomicI32) {
-        let sql = match pages.load(Ordering::Relaxed) {
-            pages if pages >= CHECKPOINT_PAGES_HARD => "PRAGMA wal_checkpoint(TRUNCATE)",
-            pages if pages >= CHECKPOINT_PAGES => "PRAGMA wal_checkpoint(PASSIVE)",
-            _ => return,
+    /// Copies the write-ahead log into the database, each time it has grown enough since the last attempt. Its errors
+    /// matter as a commit's do.
+    fn checkpoint(&self, log: &mut Log) {
+        let pages = log.pages.load(Ordering::Relaxed);
+        if pages < log.tried {
+            // It was started anew.
+            log.tried = 0;
+        }
+        if pages - log.tried < CHECKPOINT_PAGES {
+            return;
+        }
+        log.tried = pages;
+        let sql = if pages < CHECKPOINT_PAGES_HARD {
+            "PRAGMA wal_checkpoint(PASSIVE)"
+        } else {
+            "PRAGMA wal_checkpoint(TRUNCATE)"
         };
-        pages.store(0, Ordering::Relaxed);
         if let Err(error) = self.connection.query_row(sql, [], |_| Ok(())) {
             tracing::error!(code = ?error.sqlite_error_code(), "the write-ahead log could not be copied");
             if failure::is_io(&error) {
@@ -315,6 +346,15 @@ impl Desk {
             }
         }
     }
+}
+
+/// The write-ahead log's length, in pages.
+#[derive(Default)]
+struct Log {
+    /// After the last commit.
+    pages: Arc<AtomicI32>,
+    /// When it was last copied, as far as readers allowed.
+    tried: i32,
 }
 
 /// Keeps the log's length after each commit.
