@@ -21,6 +21,8 @@ use crate::retry;
 
 /// The type of `/proc`, see statfs(2).
 const PROC: i64 = 0x9fa0;
+/// How long a full server is tried with one piece.
+const ROOM_PATIENCE: std::time::Duration = std::time::Duration::from_mins(2);
 /// The most files of one folder.
 const MOST_FILES: usize = 100_000;
 
@@ -168,7 +170,7 @@ impl Source {
             let (next, piece) = sending.piece().await.map_err(local(name))?;
             let query = OutputQuery { offset: next.offset, last: next.left == 0, run: run.cloned() };
             let length = piece.len() as u64;
-            match retry::persist(|| session.output(name, &query, piece.clone())).await {
+            match retry::persist_for_room(ROOM_PATIENCE, || session.output(name, &query, piece.clone())).await {
                 Ok(()) if query.last => return Ok(query.offset + length),
                 Ok(()) => sending = Sending { offset: next.offset + length, ..next },
                 // The server is at another place, for example after a restart: from the beginning, a few times.
@@ -220,8 +222,9 @@ impl Sending {
 pub(crate) fn output_name(name: &str) -> Option<String> {
     let parts: Vec<&str> = name.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     let fits = !parts.is_empty()
-        && name.len() <= 1000
-        && parts.iter().all(|part| *part != ".." && !part.chars().any(char::is_control));
+        && name.len() <= 1024
+        && !name.contains('\\')
+        && parts.iter().all(|part| *part != ".." && part.len() <= 255 && !part.chars().any(char::is_control));
     fits.then(|| parts.join("/"))
 }
 
@@ -273,7 +276,7 @@ mod tests {
     fn names_are_tidied_and_ways_out_are_none() {
         assert_eq!(output_name("./outputs//model.pkl").as_deref(), Some("outputs/model.pkl"));
         assert_eq!(output_name("/abs/x").as_deref(), Some("abs/x"));
-        for bad in ["", ".", "a/../b", "..", "a\nb"] {
+        for bad in ["", ".", "a/../b", "..", "a\nb", "a\\b"] {
             assert_eq!(output_name(bad), None, "{bad}");
         }
     }

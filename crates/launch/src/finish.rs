@@ -3,18 +3,21 @@
 use std::path::Path;
 use std::time::Duration;
 
+use kluis_core::api::code;
 use kluis_core::api::session::{EndRun, Heartbeat};
 use tokio::task::JoinHandle;
 
 use crate::LaunchError;
 use crate::broker::shortened;
 use crate::ending::Ending;
-use crate::files::Source;
+use crate::files::{FileError, Source};
 use crate::retry;
 use crate::run::Attempt;
 
 /// How long a server that is away is waited for with the end of a run: as long as a silent run is not lost.
 const PATIENCE: Duration = Duration::from_hours(24);
+/// How long a server without room holds up the end of a run.
+const FULL_PATIENCE: Duration = Duration::from_mins(2);
 
 /// Uploads, reports, and lets the session die.
 pub(crate) async fn finish(attempt: &Attempt, ending: Ending, senders: [JoinHandle<()>; 2]) -> Result<(), LaunchError> {
@@ -24,17 +27,30 @@ pub(crate) async fn finish(attempt: &Attempt, ending: Ending, senders: [JoinHand
             upload(attempt, folder).await;
         }
         let desk = &attempt.desk;
-        desk.logs.close();
+        let [logs, metrics] = senders;
         desk.metrics.close();
-        for sender in senders {
-            // It cannot panic; and what it could not send, the end says nothing of.
-            let _ended = sender.await;
+        drain(metrics, || desk.metrics.is_stuck()).await;
+        let refused = desk.metrics.refused();
+        if refused > 0 {
+            desk.logs.system(&format!("{refused} metrics were refused by the server"));
         }
+        desk.logs.close();
+        drain(logs, || desk.logs.is_stuck()).await;
         report(attempt, ending).await
     };
     match tokio::time::timeout(PATIENCE, all).await {
         Ok(reported) => reported,
         Err(_elapsed) => Err(LaunchError::Unreported("the server did not come back within a day".to_owned())),
+    }
+}
+
+/// Waits until everything is sent, as long as something of it may still get through.
+async fn drain(mut sender: JoinHandle<()>, is_stuck: impl Fn() -> bool) {
+    while tokio::time::timeout(FULL_PATIENCE, &mut sender).await.is_err() {
+        if is_stuck() {
+            sender.abort();
+            return;
+        }
     }
 }
 
@@ -60,8 +76,8 @@ async fn upload(attempt: &Attempt, folder: &str) {
     for (name, path) in &found.files {
         if let Err(error) = source.upload(&desk.session, None, name, path).await {
             logs.system(&format!("a file could not be uploaded: {error}"));
-            // A dead session takes none of the others either.
-            if matches!(error, crate::files::FileError::Server(_)) {
+            // Neither a dead session nor a full server takes the others.
+            if matches!(&error, FileError::Server(error) if retry::is_over(error) || retry::is_full(error)) {
                 return;
             }
         }
@@ -84,5 +100,11 @@ async fn report(attempt: &Attempt, ending: Ending) -> Result<(), LaunchError> {
         reads: desk.secrets.unreported(),
         leaks: desk.masking.leaks(),
     };
-    retry::persist(|| desk.session.end(&end)).await.map_err(failed)
+    // A conflict here is two changes of the run at one moment.
+    loop {
+        match retry::persist(|| desk.session.end(&end)).await {
+            Err(error) if error.code() == Some(code::CONFLICT) => tokio::time::sleep(Duration::from_secs(1)).await,
+            outcome => return outcome.map_err(failed),
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! can trace it or read its memory), no core file, a session of its own, and parent of whatever its run leaves behind.
 //! Started as root it lays down root's powers (all but ending processes): it opens files that its run names.
 
+use rustix::mm::MlockAllFlags;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -11,6 +12,16 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 pub struct HardenError {
     step: &'static str,
     source: rustix::io::Errno,
+}
+
+/// Keeps the session's key and the values out of swap, where the system lets a process lock all that it will ever need.
+/// A limit (often 8 MiB) would make later allocations fail instead, so then swap is the machine's own matter.
+fn lock_memory() {
+    let unlimited = rustix::process::getrlimit(Resource::Memlock).current.is_none();
+    let all = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    if !unlimited || rustix::mm::mlockall(all).is_err() {
+        tracing::info!("memory can not be locked here (ulimit -l): use encrypted swap, or none");
+    }
 }
 
 /// Whatever an engine left open by mistake ends here: the run inherits its three standard streams and nothing else.
@@ -47,6 +58,7 @@ pub(crate) fn harden() -> Result<(), HardenError> {
         inheritable: CapabilitySet::empty(),
     };
     rustix::thread::set_capabilities(None, kept).map_err(failed("lay down its capabilities"))?;
+    lock_memory();
     match rustix::process::setsid() {
         // Already the leader of a session, or of a group: an engine gave it one.
         Ok(_) | Err(rustix::io::Errno::PERM) => Ok(()),

@@ -8,12 +8,13 @@ use kluis_client::Error;
 use kluis_client::session::Session;
 use kluis_core::api::code;
 use kluis_core::api::session::{HEARTBEAT, Heartbeat, HeartbeatAnswer};
+use kluis_core::name::SecretName;
 use kluis_core::run::Blame;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::broker::Desk;
-use crate::retry::{Backoff, is_definite};
+use crate::retry::{Backoff, is_over};
 use crate::secrets::Secrets;
 
 /// No two signs of life follow each other faster than this.
@@ -76,7 +77,7 @@ impl Phase {
 pub(crate) async fn beat(session: Session, desk: Arc<Desk>, phase: Phase, stopper: Stopper) {
     let secrets: &Secrets = &desk.secrets;
     let mut phases = phase.0.subscribe();
-    let mut notices_seen = 0;
+    let mut known = Known::default();
     let mut backoff = Backoff::new();
     loop {
         let started = Instant::now();
@@ -85,7 +86,7 @@ pub(crate) async fn beat(session: Session, desk: Arc<Desk>, phase: Phase, stoppe
             phase: Some((*phases.borrow_and_update()).to_owned()),
             // What cannot be told in one go is told in the next, at once.
             wait_seconds: if secrets.has_unreported() { 0 } else { HEARTBEAT.as_secs() as u32 },
-            notices_seen,
+            notices_seen: known.notices,
         };
         let outcome = tokio::select! {
             outcome = session.heartbeat(&heartbeat) => outcome,
@@ -94,16 +95,16 @@ pub(crate) async fn beat(session: Session, desk: Arc<Desk>, phase: Phase, stoppe
         };
         match outcome {
             Ok(answer) => {
-                notices_seen = answer.notices;
-                heed(&desk, &stopper, answer);
+                heed(&desk, &stopper, &mut known, answer);
                 backoff = Backoff::new();
                 tokio::time::sleep_until(started + LEAST).await;
             }
-            Err(error) if is_definite(&error) => {
+            Err(error) if is_over(&error) => {
                 dead(&desk, &stopper, &error);
                 return;
             }
             Err(error) => {
+                tracing::debug!(%error, "no sign of life could be given");
                 secrets.expire();
                 backoff.pause(&error).await;
             }
@@ -111,15 +112,37 @@ pub(crate) async fn beat(session: Session, desk: Arc<Desk>, phase: Phase, stoppe
     }
 }
 
-fn heed(desk: &Desk, stopper: &Stopper, answer: HeartbeatAnswer) {
+/// What the server has said before. It says how things stand, each time; a run is told what is new.
+#[derive(Debug, Default)]
+struct Known {
+    notices: u64,
+    rotated: Vec<SecretName>,
+    revoked: Vec<SecretName>,
+}
+
+impl Known {
+    /// The rotations that are news. A secret that is rotated once more before the run has moved on looks the same as
+    /// before; the server's notice tells.
+    fn take_in(&mut self, answer: &HeartbeatAnswer) -> Vec<SecretName> {
+        let new: Vec<SecretName> = answer.rotated.iter().filter(|name| !self.rotated.contains(name)).cloned().collect();
+        let once_more =
+            new.is_empty() && self.notices != 0 && answer.notices > self.notices && answer.revoked == self.revoked;
+        self.notices = answer.notices;
+        self.rotated.clone_from(&answer.rotated);
+        self.revoked.clone_from(&answer.revoked);
+        if once_more { answer.rotated.clone() } else { new }
+    }
+}
+
+fn heed(desk: &Desk, stopper: &Stopper, known: &mut Known, answer: HeartbeatAnswer) {
     desk.secrets.contact();
     desk.secrets.reported(answer.reads_received);
     desk.news.set_status(answer.status);
-    if !answer.revoked.is_empty() {
-        desk.secrets.revoke(&answer.revoked);
-        desk.logs.system(&format!("{} secrets of this run may not be read any more", answer.revoked.len()));
+    for name in answer.revoked.iter().filter(|name| !known.revoked.contains(name)) {
+        desk.logs.system(&format!("the secret `{name}` may not be read by this run any more"));
     }
-    desk.news.rotated(&answer.rotated);
+    desk.secrets.revoke(&answer.revoked);
+    desk.news.rotated(&known.take_in(&answer));
     if let Some(reason) = answer.stop {
         stopper.stop(Blame::User, reason);
     }
@@ -134,5 +157,44 @@ fn dead(desk: &Desk, stopper: &Stopper, error: &Error) {
     tracing::error!(%error, "the run's session is dead");
     if error.code() == Some(code::COMPROMISED) {
         stopper.stop(Blame::Kluis, "the run's ticket was used by two parties");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(notices: u64, rotated: &[&str], revoked: &[&str]) -> HeartbeatAnswer {
+        serde_json::from_value(serde_json::json!({
+            "status": "running", "reads_received": 0, "notices": notices, "now": "2026-11-24T14:17:00Z",
+            "rotated": rotated, "revoked": revoked,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_rotation_is_told_once_and_again_when_it_happens_again() {
+        let mut known = Known::default();
+        let table: [(HeartbeatAnswer, &[&str]); 7] = [
+            (answer(1, &[], &[]), &[]),
+            (answer(2, &["a"], &[]), &["a"]),
+            (answer(2, &["a"], &[]), &[]),
+            (answer(3, &["a", "b"], &[]), &["b"]),
+            (answer(4, &["a", "b"], &["c"]), &[]),
+            (answer(5, &["b"], &["c"]), &["b"]),
+            (answer(5, &[], &["c"]), &[]),
+        ];
+        for (i, (answer, expected)) in table.into_iter().enumerate() {
+            let told: Vec<String> = known.take_in(&answer).iter().map(ToString::to_string).collect();
+            assert_eq!(told, expected, "answer {i}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_wish_to_end_counts() {
+        let stopper = Stopper::new();
+        stopper.stop(Blame::User, "canceled");
+        stopper.stop(Blame::Engine, "SIGTERM");
+        assert_eq!(stopper.wanted().await, Stop { blame: Blame::User, reason: "canceled".to_owned() });
     }
 }

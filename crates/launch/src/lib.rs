@@ -114,6 +114,13 @@ pub fn launch(input: impl Read, start: Start) -> Result<(), LaunchError> {
     outcome
 }
 
+/// Removes what launchers of this user left in memory-backed folders when they were killed: sockets, and secrets that
+/// were delivered as files. Each launcher does so at its start; an agent may when a launcher is gone. `runtime` is
+/// `XDG_RUNTIME_DIR`, if there is one.
+pub fn sweep(runtime: Option<&std::path::Path>) {
+    place::sweep_everywhere(runtime);
+}
+
 /// The stage between the launcher and the user's program; started by [`launch`] only. Returns an exit code if it could
 /// not become the program.
 pub fn confine() -> u8 {

@@ -23,6 +23,9 @@ const JOIN: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_secs(1);
 
 impl Weight for LogRecord {
+    /// The number stands in the record.
+    const CAN_BE_LEFT_OUT: bool = false;
+
     fn weight(&self) -> usize {
         self.data.len() + 64
     }
@@ -74,6 +77,11 @@ impl Logs {
     /// Waits until everything so far has been sent.
     pub(crate) async fn flush(&self) {
         self.outbox.flush().await;
+    }
+
+    /// Whether the server has no room for more.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.outbox.is_stuck()
     }
 
     /// The server takes nothing more: what comes is dropped.

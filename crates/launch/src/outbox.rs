@@ -22,6 +22,8 @@ const MOST_ITEMS: usize = 2000;
 
 /// A thing that takes room.
 pub(crate) trait Weight {
+    /// Whether one that the server refuses can be left out, the next taking its number.
+    const CAN_BE_LEFT_OUT: bool;
     /// About how many bytes it takes on the wire.
     fn weight(&self) -> usize;
 }
@@ -40,6 +42,19 @@ struct Queue<T> {
     closed: bool,
     /// The server will take nothing more: what comes is dropped.
     dead: bool,
+    /// A batch was refused for one of its items: one at a time, up to this number.
+    singly_below: u64,
+    /// So many were left out.
+    left_out: u64,
+    /// The server had no room at the last try.
+    stuck: bool,
+}
+
+impl<T> Queue<T> {
+    /// How many have left the queue, sent or left out.
+    fn settled(&self) -> u64 {
+        self.first + self.left_out
+    }
 }
 
 /// A queue with numbers. Cheap to share.
@@ -60,6 +75,9 @@ impl<T: Weight + Clone> Outbox<T> {
             hurry: false,
             closed: false,
             dead: false,
+            singly_below: 0,
+            left_out: 0,
+            stuck: false,
         };
         Self { queue: watch::Sender::new(queue), limit }
     }
@@ -102,11 +120,11 @@ impl<T: Weight + Clone> Outbox<T> {
     pub(crate) async fn flush(&self) {
         let until = {
             let queue = self.queue.borrow();
-            queue.first + queue.items.len() as u64
+            queue.settled() + queue.items.len() as u64
         };
         self.queue.send_modify(|queue| queue.hurry = true);
         let mut queue = self.queue.subscribe();
-        drop(queue.wait_for(|queue| queue.first >= until || queue.dead).await);
+        drop(queue.wait_for(|queue| queue.settled() >= until || queue.dead).await);
     }
 
     /// Nothing more will come; [`Self::send_all`] ends when the queue is empty.
@@ -121,8 +139,23 @@ impl<T: Weight + Clone> Outbox<T> {
     {
         while let Some((first, batch)) = self.batch().await {
             let count = batch.len() as u64;
-            match retry::persist(|| send(first, batch.clone())).await {
-                Ok(appended) => self.acknowledge(appended.next.max(first + count)),
+            let outcome = retry::persist(|| {
+                let sending = send(first, batch.clone());
+                async {
+                    let outcome = sending.await;
+                    let stuck = outcome.as_ref().is_err_and(retry::is_full);
+                    self.queue.send_if_modified(|queue| std::mem::replace(&mut queue.stuck, stuck) != stuck);
+                    outcome
+                }
+            });
+            match outcome.await {
+                // A server that did not move on would be sent the same for ever.
+                Ok(appended) if appended.next <= first => self.acknowledge(first + count),
+                Ok(appended) => self.acknowledge(appended.next.min(first + count)),
+                Err(error) if T::CAN_BE_LEFT_OUT && !retry::is_over(&error) => {
+                    tracing::warn!(%error, "a batch was refused");
+                    self.leave_out(first, count);
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the server takes nothing more");
                     self.give_up();
@@ -138,6 +171,30 @@ impl<T: Weight + Clone> Outbox<T> {
             queue.dead = true;
             queue.items.clear();
             queue.bytes = 0;
+        });
+    }
+
+    /// Whether the server has no room for more.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.queue.borrow().stuck
+    }
+
+    /// How many the server refused and were left out.
+    pub(crate) fn left_out(&self) -> u64 {
+        self.queue.borrow().left_out
+    }
+
+    /// Of a refused batch, the items are tried one by one; a single one is left out, and what follows moves up.
+    fn leave_out(&self, first: u64, count: u64) {
+        self.queue.send_modify(|queue| {
+            queue.in_flight = 0;
+            if count > 1 {
+                queue.singly_below = first + count;
+            } else if let Some(item) = queue.items.pop_front() {
+                queue.bytes -= item.weight();
+                queue.left_out += 1;
+                queue.singly_below = queue.singly_below.saturating_sub(1);
+            }
         });
     }
 
@@ -157,7 +214,8 @@ impl<T: Weight + Clone> Outbox<T> {
                 bytes += item.weight();
                 bytes <= LARGEST_BATCH
             };
-            let items: Vec<T> = queue.items.iter().take(MOST_ITEMS).take_while(fits).cloned().collect();
+            let most = if queue.first < queue.singly_below { 1 } else { MOST_ITEMS };
+            let items: Vec<T> = queue.items.iter().take(most).take_while(fits).cloned().collect();
             // One that is larger than a batch goes alone.
             let items = if items.is_empty() { queue.items.iter().take(1).cloned().collect() } else { items };
             queue.in_flight = items.len();
@@ -187,6 +245,8 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     impl Weight for String {
+        const CAN_BE_LEFT_OUT: bool = true;
+
         fn weight(&self) -> usize {
             self.len()
         }
@@ -259,15 +319,46 @@ mod tests {
         assert_eq!((first, batch.join(" ")), (1, "c".to_owned()));
     }
 
+    fn refused(code: &str) -> Error {
+        Error::Api(kluis_client::ApiError {
+            status: 400,
+            code: code.to_owned(),
+            detail: String::new(),
+            request_id: None,
+            retry_after: None,
+            server_seconds: None,
+        })
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_that_means_it_drops_what_waits() {
-        let outbox = Outbox::new(10);
-        outbox.push(|_| "0123456789".to_owned(), never);
+    async fn a_refusal_of_one_leaves_only_that_one_out_and_numbers_without_a_gap() {
+        let outbox = Outbox::new(1000);
+        for text in ["a", "bad", "c", "d"] {
+            outbox.push(|_| text.to_owned(), never);
+        }
+        outbox.close();
+        let stored = Mutex::new(Vec::new());
         outbox
-            .send_all(|_, _| async {
-                Err(Error::Io { action: "test".to_owned(), source: std::io::ErrorKind::Other.into() })
+            .send_all(|first, batch| {
+                let mut stored = stored.lock().unwrap();
+                let outcome = if batch.contains(&"bad".to_owned()) {
+                    Err(refused("bad_request"))
+                } else {
+                    assert_eq!(first, stored.len() as u64);
+                    stored.extend(batch);
+                    Ok(Appended { next: stored.len() as u64 })
+                };
+                async { outcome }
             })
             .await;
+        assert_eq!((stored.lock().unwrap().join(" "), outbox.left_out()), ("a c d".to_owned(), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_the_session_drops_what_waits() {
+        let outbox = Outbox::new(10);
+        outbox.push(|_| "0123456789".to_owned(), never);
+        outbox.send_all(|_, _| async { Err(refused("run_ended")) }).await;
         outbox.room().await;
         outbox.flush().await;
         assert!(!outbox.is_full());

@@ -2,8 +2,8 @@
 //! one, for the broker's socket and for secrets delivered as files.
 //!
 //! All private folders of a user lie in one parent, so that a run's walls hide the others' by covering that parent. A
-//! folder's name says which launcher made it; what a killed launcher left is removed by the next one (and by the agent,
-//! which knows this layout: `kluis_runner::leftovers`).
+//! folder's name says which launcher made it; what a killed launcher left is removed by the next one, and by
+//! [`crate::sweep`].
 
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -196,6 +196,13 @@ fn own_name() -> String {
 
 fn pid_namespace() -> u64 {
     std::fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino())
+}
+
+/// Removes what launchers of this user left that are no more, wherever they may have put it.
+pub(crate) fn sweep_everywhere(runtime: Option<&Path>) {
+    for base in [Some(Path::new("/dev/shm")), runtime, Some(Path::new("/tmp"))].into_iter().flatten() {
+        sweep(&base.join(format!("kluis-{}", uid())));
+    }
 }
 
 /// Removes what launchers left that are no more.

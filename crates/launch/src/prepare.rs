@@ -17,6 +17,7 @@ use crate::place::PlaceError;
 use crate::python;
 use crate::retry;
 use crate::run::Attempt;
+use crate::secrets::PATIENCE;
 
 /// How long the declared secrets are tried for when the server is away.
 const PRELOAD_PATIENCE: Duration = Duration::from_mins(10);
@@ -140,9 +141,11 @@ async fn deliver_secrets(attempt: &Attempt, environment: &mut Environment) -> Re
             let reason = format!("the run's secrets could not be read: {}", error.detail);
             return Err(Ending::not_started(Blame::Script, reason));
         }
-        Err(error) => {
-            // The script may never ask for the one that is refused.
-            attempt.desk.logs.system(&format!("the declared secrets could not be read yet: {}", error.detail));
+        Err(_) => {
+            // The script may never ask for the one that is refused, and the others are masked all the same.
+            for (name, error) in attempt.desk.secrets.preload_each(&names, PATIENCE).await {
+                attempt.desk.logs.system(&format!("the declared secret `{name}` can not be read: {}", error.detail));
+            }
             return Ok(());
         }
     };

@@ -46,21 +46,43 @@ pub(crate) fn is_definite(error: &Error) -> bool {
     }
 }
 
-/// Asks until there is an answer or a definite refusal.
-pub(crate) async fn persist<T, Fut>(mut ask: impl FnMut() -> Fut) -> Result<T, Error>
+/// Whether the session is over: nothing that is asked with it will succeed again.
+pub(crate) fn is_over(error: &Error) -> bool {
+    matches!(error.code(), Some(code::RUN_ENDED | code::COMPROMISED | code::UNAUTHENTICATED))
+}
+
+/// Whether the server has no room, or the workspace's share of it is used up.
+pub(crate) fn is_full(error: &Error) -> bool {
+    error.code() == Some(code::STORAGE_FULL)
+}
+
+/// As [`persist`], but a server without room is asked for so long only.
+pub(crate) async fn persist_for_room<T, Fut>(patience: Duration, mut ask: impl FnMut() -> Fut) -> Result<T, Error>
 where
     Fut: Future<Output = Result<T, Error>>,
 {
+    let started = tokio::time::Instant::now();
     let mut backoff = Backoff::new();
     loop {
         match ask().await {
-            Err(error) if !is_definite(&error) => {
+            Err(error) if is_definite(&error) || (is_full(&error) && started.elapsed() > patience) => {
+                return Err(error);
+            }
+            Err(error) => {
                 tracing::debug!(%error, "trying again");
                 backoff.pause(&error).await;
             }
-            outcome => return outcome,
+            answer => return answer,
         }
     }
+}
+
+/// Asks until there is an answer or a definite refusal.
+pub(crate) async fn persist<T, Fut>(ask: impl FnMut() -> Fut) -> Result<T, Error>
+where
+    Fut: Future<Output = Result<T, Error>>,
+{
+    persist_for_room(Duration::MAX, ask).await
 }
 
 #[cfg(test)]
@@ -91,6 +113,8 @@ mod tests {
         ] {
             assert_eq!(is_definite(&error), expected, "{error:?}");
         }
+        assert!(is_over(&api(409, code::RUN_ENDED)) && is_over(&api(401, code::UNAUTHENTICATED)));
+        assert!(!is_over(&api(409, code::CONFLICT)) && !is_over(&api(403, code::SECRET_UNDECLARED)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -112,6 +112,21 @@ impl Secrets {
         Ok(all)
     }
 
+    /// As [`Self::preload`], one by one: what is refused is said, and keeps nothing else from being known.
+    pub(crate) async fn preload_each(
+        &self,
+        names: &[SecretName],
+        patience: Duration,
+    ) -> Vec<(SecretName, BrokerError)> {
+        let mut refused = Vec::new();
+        for name in names {
+            if let Err(error) = self.preload(std::slice::from_ref(name), patience).await {
+                refused.push((name.clone(), error));
+            }
+        }
+        refused
+    }
+
     /// All of them, or nothing.
     fn cached(&self, names: &[SecretName]) -> Option<SecretsRead> {
         let mut state = self.state();
@@ -210,6 +225,9 @@ impl Secrets {
 
     /// Wipes these values, also if they are just being fetched.
     pub(crate) fn revoke(&self, names: &[SecretName]) {
+        if names.is_empty() {
+            return;
+        }
         let mut state = self.state();
         state.revocations += 1;
         for name in names {

@@ -109,8 +109,8 @@ impl Desk {
             }
             Request::WaitRotation { timeout_ms, after } => Ok(self.wait_rotation(timeout_ms, after).await),
             Request::LogMetrics { run, metrics } => {
-                self.metrics.add(run.as_ref(), metrics).await;
-                Ok(Answer::Done {})
+                let added = self.metrics.add(run.as_ref(), metrics).await;
+                added.map(|()| Answer::Done {}).map_err(|why| refused(code::BAD_REQUEST, why))
             }
             Request::Change { run, change } => self.change(run.as_ref(), change).await,
             Request::Upload { run, name, path } => self.upload(run.as_ref(), &name, Path::new(&path), member).await,

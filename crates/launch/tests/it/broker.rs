@@ -225,6 +225,53 @@ run.flush()
     assert_eq!(told.outputs["outputs/model.bin"].len(), 5_000_000);
 }
 
+#[tokio::test]
+async fn a_metric_that_is_refused_costs_no_other() {
+    let script = "
+from kluis import Run, ServiceException
+run = Run.get_context()
+try:
+    run.log('x' * 256, 1)
+except ServiceException as error:
+    print(error.code)
+run.log('first', 1)
+run._launcher.call('log_metrics', run='stranger', metrics=[
+    {'name': 'bad', 'value': 1, 'kind': 'scalar', 'time': '2026-11-24T14:17:00Z'}])
+run.log('last', 2)
+run.flush()
+";
+    let ended = Run::of_python(script).await.finish().await;
+    assert_eq!(ended.succeeded(), "bad_request\n");
+    let names: Vec<_> = ended.fake.told().metrics.iter().map(|m| m.metric.name.clone()).collect();
+    assert_eq!(names, ["first", "last"]);
+    assert!(ended.system().contains("1 metrics were refused"), "{}", ended.system());
+}
+
+#[tokio::test]
+async fn values_are_forgotten_after_too_long_without_contact() {
+    let script = "
+import os, time
+from kluis import Run, VaultUnavailable
+run = Run.get_context()
+print(len(run.get_secret('db')), flush=True)
+while not os.path.exists('go'): time.sleep(0.02)
+try:
+    print(run.get_secret('db', timeout=0.2))
+except VaultUnavailable as error:
+    print(error.code)
+";
+    let run = Run::of_python(script).await.secret("db", "correct horse");
+    run.fake.told().cache_seconds = Some(1);
+    let running = run.start().await;
+    running.fake.until("the read", |told| told.logs.iter().any(|r| r.data == b"13\n")).await;
+    running.fake.told().down = true;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    std::fs::write(running.folder.path().join("runs/test_1-1/tree/go"), "").unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    running.fake.told().down = false;
+    assert_eq!(running.finish().await.succeeded(), "13\nunavailable\n");
+}
+
 /// The typed client speaks the same protocol; here through the launcher's own frames.
 #[test]
 fn a_request_of_the_typed_client_is_one_of_the_brokers() {

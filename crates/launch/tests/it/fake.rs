@@ -36,6 +36,7 @@ pub(crate) struct Told {
     pub(crate) reads_of_secrets: Vec<ReadSecrets>,
     /// Say `ticket_not_confirmed` so many times.
     pub(crate) unconfirmed: u32,
+    pub(crate) cache_seconds: Option<u64>,
     pub(crate) redeemed_with: Vec<String>,
     /// Answer everything with 503.
     pub(crate) down: bool,
@@ -201,7 +202,7 @@ async fn redeem(State(shared): Shares, body: Bytes) -> Response {
     told.redeemed_with.push(request.public_key);
     axum::Json(json!({
         "session": "0123456789abcdef0123456789abcdef", "context": told.context, "now": SystemClock.now(),
-        "cache_without_contact_seconds": 3600,
+        "cache_without_contact_seconds": told.cache_seconds.unwrap_or(3600),
     }))
     .into_response()
 }
@@ -275,6 +276,11 @@ async fn logs(State(shared): Shares, body: Bytes) -> Response {
 async fn metrics(State(shared): Shares, body: Bytes) -> Response {
     let request: AppendMetrics = parse(&body);
     let mut told = shared.told.lock().unwrap();
+    let names_a_stranger = |m: &RunMetric| m.run.as_ref().is_some_and(|run| run.as_str() == "stranger");
+    if request.metrics.iter().any(names_a_stranger) {
+        return refusal(404, "not_found");
+    }
+    assert!(request.first <= told.metrics.len() as u64, "a gap in the numbers");
     let known = told.metrics.len() as u64 - request.first;
     told.metrics.extend(request.metrics.into_iter().skip(known as usize));
     axum::Json(json!({"next": told.metrics.len()})).into_response()
