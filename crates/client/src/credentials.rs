@@ -36,6 +36,12 @@ impl Credential {
         &self.server
     }
 
+    /// The same login of the same installation, which is reached by another address (or shows another CA) now. Only for
+    /// whoever *is* that installation: `kluis up`, which has just opened it.
+    pub fn moved_to(&self, server: Server) -> Self {
+        Self { server, ..self.clone() }
+    }
+
     /// Whose it is, if known.
     pub fn principal(&self) -> Option<&PrincipalName> {
         self.principal.as_ref()

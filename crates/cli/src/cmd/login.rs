@@ -1,0 +1,168 @@
+//! Signing in and out, and which project belongs to which workspace.
+
+use kluis_client::Client;
+use kluis_client::config::{Login as Found, Project, Resolved, UserFile};
+use kluis_client::credentials::Credential;
+use kluis_client::invite::Invitation;
+use kluis_client::trust::{CaPin, Origin, Server};
+use kluis_core::api::identity::{RedeemInvite, Whoami};
+use kluis_core::name::WorkspaceName;
+
+use crate::args::Login;
+use crate::context::Context;
+use crate::failure::{Failure, Outcome};
+use crate::input;
+
+pub(super) async fn login(context: &Context<'_>, login: Login) -> Outcome<u8> {
+    let label = login.label.clone().unwrap_or_else(machine);
+    let Some(target) = &login.target else {
+        return Err(Failure::usage(
+            "say where: an invitation's code (from `kluis admin invite NAME`), or an address with --ca-sha256. \
+             `kluis up` signs in the user who starts it",
+        ));
+    };
+    if target.starts_with("kls_") {
+        return Err(Failure::usage(
+            "a token is never an argument: it would stand in the shell's history and in the process list. Give the \
+             server's address and --ca-sha256; the token is asked for, or read with --token-stdin",
+        ));
+    }
+    match Invitation::parse(target) {
+        Ok(_) if login.token_stdin => {
+            Err(Failure::usage("an invitation's code needs no token: leave --token-stdin out"))
+        }
+        Ok(invitation) => redeem(context, invitation, label).await,
+        Err(_) if target.starts_with("kluis_invite_") => {
+            Err(Failure::usage("that is not a whole invitation's code; `kluis admin invite NAME` makes one"))
+        }
+        Err(_) => with_token(context, target, login.token_stdin).await,
+    }
+}
+
+async fn redeem(context: &Context<'_>, invitation: Invitation, label: String) -> Outcome<u8> {
+    let redeem = RedeemInvite { code: invitation.code, label };
+    let issued = Client::anonymous(&invitation.server).login_invite(&redeem).await?;
+    remember(context, Credential::new(invitation.server, issued.token, Some(issued.principal.name))).await
+}
+
+async fn with_token(context: &Context<'_>, address: &str, from_stdin: bool) -> Outcome<u8> {
+    let origin: Origin = address.parse().map_err(|_| {
+        Failure::usage(
+            "that is neither an invitation's code nor an address such as https://kluis.example.org:8443; \
+             `kluis admin invite NAME` makes a code",
+        )
+    })?;
+    let Some(ca_sha256) = pin(context)? else {
+        return Err(Failure::usage(
+            "give the pin of the server's CA with --ca-sha256: the server prints it when it starts",
+        ));
+    };
+    let token = input::token(from_stdin, context.out)?;
+    remember(context, Credential::new(Server { origin, ca_sha256 }, token, None)).await
+}
+
+/// The pin that was given, by flag or environment.
+pub(super) fn pin(context: &Context<'_>) -> Outcome<Option<CaPin>> {
+    let text = context.global.ca_sha256.as_ref().or(context.environment.client.ca_sha256.as_ref());
+    text.map(|text| text.parse().map_err(|_| Failure::usage("the CA's pin: 64 hex digits are expected"))).transpose()
+}
+
+/// Tries the login, then stores it and makes its server the default.
+pub(super) async fn remember(context: &Context<'_>, credential: Credential) -> Outcome<u8> {
+    let who = Client::signed_in(&credential).whoami().await?;
+    let server = credential.server().clone();
+    store(context, credential, who.workspaces.first().map(|m| &m.workspace))?;
+    context.out.note(format_args!("signed in to {} as {}", server.origin, who.principal.name));
+    if context.out.is_json() {
+        context.out.json(&who);
+    }
+    Ok(0)
+}
+
+/// Stores a login and makes its server the default; on a server that was not the default before, also the workspace.
+pub(super) fn store(context: &Context<'_>, credential: Credential, workspace: Option<&WorkspaceName>) -> Outcome<()> {
+    let folder = context.config_folder()?;
+    let server = credential.server().clone();
+    let mut credentials = context.credentials()?;
+    credentials.put(credential);
+    credentials.save()?;
+    let mut user = UserFile::load(&folder)?;
+    if user.address.as_ref() != Some(&server.origin) {
+        user.workspace = workspace.cloned();
+    }
+    user.address = Some(server.origin);
+    user.ca_sha256 = Some(server.ca_sha256);
+    Ok(user.save(&folder)?)
+}
+
+pub(super) async fn logout(context: &Context<'_>) -> Outcome<u8> {
+    let resolved = context.resolved()?;
+    let Found::Token(credential) = &resolved.login else {
+        context.out.note(format_args!("not signed in to {}", resolved.server.origin));
+        return Ok(0);
+    };
+    let revoked = Client::signed_in(credential).token_revoke("current").await;
+    let mut credentials = context.credentials()?;
+    let stored = credentials.remove(&resolved.server);
+    if stored {
+        credentials.save()?;
+    }
+    match revoked {
+        Ok(()) => context.out.note(format_args!("signed out of {}", resolved.server.origin)),
+        Err(error) if stored => {
+            context.out.note(format_args!("the login is forgotten here, but could not be revoked: {error}"));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(0)
+}
+
+pub(super) async fn whoami(context: &Context<'_>) -> Outcome<u8> {
+    let client = context.client().await?;
+    let who: Whoami = client.whoami().await?;
+    context.out.show(&who, |out, who| {
+        out.line(format_args!("{} at {}", who.principal.name, client.server().origin));
+        if who.principal.installation_owner {
+            out.line("owner of the installation");
+        }
+        for member in &who.workspaces {
+            out.line(format_args!("{} in {}", member.role.as_str(), member.workspace));
+        }
+    });
+    Ok(0)
+}
+
+pub(super) async fn init(context: &Context<'_>) -> Outcome<u8> {
+    let resolved: Resolved = context.resolved()?;
+    let client = Client::connect(&resolved).await?;
+    let workspace = match &resolved.workspace {
+        Some(workspace) => workspace.clone(),
+        None => only_workspace(&client).await?,
+    };
+    // That it exists and can be seen is said now, not at the first submission.
+    client.workspace(&workspace).await?;
+    let here = std::env::current_dir().map_err(|e| Failure::failed(format!("the current folder: {e}")))?;
+    let server = &resolved.server;
+    let path = Project::write(&here, &server.origin, &workspace, Some(server.ca_sha256))?;
+    context.out.note(format_args!("wrote {}: workspace {workspace} at {}", path.display(), server.origin));
+    if context.out.is_json() {
+        context.out.json(&serde_json::json!({ "path": path, "workspace": workspace, "address": server.origin }));
+    }
+    Ok(0)
+}
+
+async fn only_workspace(client: &Client) -> Outcome<WorkspaceName> {
+    let mut all = Client::all(|page| client.workspaces(page)).await?;
+    match (all.pop(), all.is_empty()) {
+        (Some(one), true) => Ok(one.name),
+        (None, _) => Err(Failure::usage("you are a member of no workspace; `kluis workspace create NAME` makes one")),
+        (Some(_), false) => Err(Failure::usage("you are a member of several workspaces; choose one with --workspace")),
+    }
+}
+
+/// This machine's name, for lists of tokens.
+pub(super) fn machine() -> String {
+    let name = rustix::system::uname();
+    let name: String = name.nodename().to_string_lossy().chars().take(100).collect();
+    if name.is_empty() { "a machine".to_owned() } else { name }
+}

@@ -1,0 +1,278 @@
+//! The agent with the real process engine, a launcher that is a shell script, and a board in memory.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests, outside of #[test] functions")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kluis_client::{ApiError, Error};
+use kluis_core::api::agents::{
+    AttemptId, Confine, ConfirmAttempt, EngineEvent, JobSpec, Lease, LeaseRequest, LocalRun, ReportAttempt,
+};
+use kluis_core::api::runs::{Program, Resources};
+use kluis_core::clock::Timestamp;
+use kluis_core::id::PrincipalId;
+use kluis_core::plaintext::Plaintext;
+use kluis_runner::board::Board;
+use kluis_runner::engine::ProcessEngine;
+use kluis_runner::{Agent, AgentError, AgentOptions};
+use tokio_util::sync::CancellationToken;
+
+const TICKET: &str = "kls_tkt_a-ticket-that-stands-nowhere-else";
+
+/// What the server would have been told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Heard {
+    Confirmed(AttemptId, String),
+    Reported(EngineEvent, String),
+}
+
+#[derive(Clone, Default)]
+struct Memory(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    leases: Vec<Lease>,
+    heard: Vec<Heard>,
+    refuse_confirm: bool,
+}
+
+impl Memory {
+    fn with(leases: Vec<Lease>) -> Self {
+        Self(Arc::new(Mutex::new(State { leases, ..State::default() })))
+    }
+
+    fn heard(&self) -> Vec<Heard> {
+        self.0.lock().unwrap().heard.clone()
+    }
+
+    async fn wait(&self, count: usize) -> Vec<Heard> {
+        tokio::time::timeout(Duration::from_secs(20), async {
+            while self.heard().len() < count {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+        .unwrap_or_else(|_| panic!("only heard {:?}", self.heard()));
+        self.heard()
+    }
+}
+
+impl Board for Memory {
+    async fn lease(&self, _request: &LeaseRequest) -> Result<Option<Lease>, Error> {
+        let lease = self.0.lock().unwrap().leases.pop();
+        if lease.is_none() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(lease)
+    }
+
+    async fn confirm(&self, confirm: &ConfirmAttempt) -> Result<(), Error> {
+        let mut state = self.0.lock().unwrap();
+        if state.refuse_confirm {
+            return Err(refusal(409, "conflict"));
+        }
+        state.heard.push(Heard::Confirmed(confirm.attempt.clone(), confirm.handle.clone()));
+        Ok(())
+    }
+
+    async fn report(&self, report: &ReportAttempt) -> Result<(), Error> {
+        self.0.lock().unwrap().heard.push(Heard::Reported(report.event, report.reason.clone()));
+        Ok(())
+    }
+
+    fn server(&self) -> (String, String) {
+        ("https://127.0.0.1:1".into(), "00".repeat(32))
+    }
+}
+
+fn refusal(status: u16, code: &str) -> Error {
+    Error::Api(ApiError {
+        status,
+        code: code.into(),
+        detail: String::new(),
+        request_id: None,
+        retry_after: None,
+        server_seconds: None,
+    })
+}
+
+fn lease(run: &str, gpus: Option<u32>) -> Lease {
+    Lease {
+        attempt: AttemptId { workspace: "default".parse().unwrap(), run: run.parse().unwrap(), attempt: 1 },
+        job: JobSpec {
+            experiment: "e".parse().unwrap(),
+            submitted_by: PrincipalId::from_bytes([1; 16]),
+            submitter: "ann".parse().unwrap(),
+            program: Program::Command { argv: vec!["true".into()] },
+            python: None,
+            resources: Resources { gpus, ..Resources::default() },
+            engine_options: std::collections::BTreeMap::new(),
+        },
+        tickets: vec![Plaintext::from_text(TICKET).unwrap()],
+        expires: Timestamp::from_seconds(0),
+    }
+}
+
+/// A launcher that is a shell script: its standard input is the hand-over.
+fn launcher(dir: &Path, script: &str) -> PathBuf {
+    let path = dir.join("launcher");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+fn options(dir: &Path) -> AgentOptions {
+    AgentOptions {
+        compute: "c".parse().unwrap(),
+        only: None,
+        mine: false,
+        slots: 2,
+        devices: vec!["0".into(), "1".into()],
+        state: dir.join("state"),
+        covered: vec![dir.join("data")],
+        python: None,
+        confine: Confine::None,
+        grace_seconds: 1,
+    }
+}
+
+fn agent(dir: &Path, script: &str, board: &Memory, options: AgentOptions) -> Agent<Memory, ProcessEngine> {
+    let environment = [("PATH".into(), "/usr/bin:/bin".into()), ("KLUIS_TOKEN".into(), "kls_agt_x".into())];
+    let engine = ProcessEngine::new(launcher(dir, script), environment);
+    Agent::new(board.clone(), engine, options).unwrap()
+}
+
+/// Runs an agent until the board has heard so much, then stops it.
+async fn until(agent: Agent<Memory, ProcessEngine>, board: &Memory, count: usize) -> Vec<Heard> {
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(agent.run(stop.clone()));
+    let heard = board.wait(count).await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    heard
+}
+
+async fn empty(dir: &Path) {
+    for _ in 0..200 {
+        if std::fs::read_dir(dir.join("state/runs")).unwrap().next().is_none() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("something of the run was left behind");
+}
+
+#[tokio::test]
+async fn a_leased_run_is_handed_over_by_standard_input_and_confirmed() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let script = format!(
+        "cat > {0}.json; env > {0}.env; pwd > {0}.pwd; tr '\\0' ' ' < /proc/$$/cmdline > {0}.cmdline",
+        out.display()
+    );
+    let board = Memory::with(vec![lease("a_1_b", None)]);
+    let agent = agent(dir.path(), &script, &board, options(dir.path()));
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(agent.run(stop.clone()));
+    let heard = board.wait(1).await;
+    assert!(matches!(&heard[0], Heard::Confirmed(attempt, _) if attempt.run.as_str() == "a_1_b"));
+    empty(dir.path()).await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    assert_eq!(board.heard().len(), 1, "a launcher that left with success has reported the end itself");
+    let read = |end: &str| std::fs::read_to_string(format!("{}.{end}", out.display())).unwrap();
+    let hand_over: kluis_core::api::agents::HandOver = serde_json::from_str(&read("json")).unwrap();
+    assert_eq!(hand_over.ticket.expose(), TICKET);
+    assert_eq!(hand_over.covered, [dir.path().join("data"), dir.path().join("state")]);
+    assert_eq!(Path::new(read("pwd").trim()).canonicalize().ok(), None, "the run's folder is gone");
+    for place in ["env", "cmdline"] {
+        assert!(!read(place).contains("kls_"), "{place}");
+    }
+}
+
+#[tokio::test]
+async fn a_launcher_that_fails_is_reported_with_its_last_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let board = Memory::with(vec![lease("a_1_b", None)]);
+    let agent = agent(dir.path(), "cat >/dev/null; echo no room here >&2; exit 3", &board, options(dir.path()));
+    let heard = until(agent, &board, 2).await;
+    assert_eq!(heard[1], Heard::Reported(EngineEvent::Gone, "no room here".into()));
+}
+
+#[tokio::test]
+async fn a_launcher_that_does_not_exist_gives_the_run_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let board = Memory::with(vec![lease("a_1_b", None)]);
+    let engine = ProcessEngine::new(dir.path().join("nothing"), []);
+    let agent = Agent::new(board.clone(), engine, options(dir.path())).unwrap();
+    let heard = until(agent, &board, 1).await;
+    assert!(matches!(&heard[0], Heard::Reported(EngineEvent::Returned, reason) if reason.contains("nothing")));
+    empty(dir.path()).await;
+}
+
+#[tokio::test]
+async fn a_job_whose_confirmation_is_refused_is_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let board = Memory::with(vec![lease("a_1_b", None)]);
+    board.0.lock().unwrap().refuse_confirm = true;
+    let pid = dir.path().join("pid");
+    let agent = agent(dir.path(), &format!("echo $$ > {}; exec sleep 60", pid.display()), &board, options(dir.path()));
+    let heard = until(agent, &board, 1).await;
+    assert!(matches!(heard[0], Heard::Reported(EngineEvent::Returned, _)));
+    let pid = std::fs::read_to_string(pid).unwrap_or_default();
+    assert!(pid.is_empty() || !Path::new("/proc").join(pid.trim()).exists(), "the launcher lives");
+}
+
+#[tokio::test]
+async fn a_restarted_agent_adopts_what_runs_and_reports_what_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let end = dir.path().join("end");
+    let script = format!("cat >/dev/null; while [ ! -e {} ]; do sleep 0.05; done; exit 1", end.display());
+    let board = Memory::with(vec![lease("a_1_b", None), lease("c_1_d", None)]);
+    let first = agent(dir.path(), &script, &board, options(dir.path()));
+    until(first, &board, 2).await;
+
+    // The same jobs, another agent: nothing is leased or started again, nothing is reported while they run.
+    let second = agent(dir.path(), &script, &board, options(dir.path()));
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(second.run(stop.clone()));
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(board.heard().len(), 2);
+    std::fs::write(&end, "").unwrap();
+    let heard = board.wait(4).await;
+    assert!(heard[2..].iter().all(|h| matches!(h, Heard::Reported(EngineEvent::Gone, _))), "{heard:?}");
+    empty(dir.path()).await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn each_slot_has_devices_of_its_own_and_no_run_gets_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("devices");
+    let script = format!("cat >/dev/null; echo $CUDA_VISIBLE_DEVICES >> {}; sleep 0.5", out.display());
+    let board = Memory::with(vec![lease("a_1_b", Some(1)), lease("c_1_d", Some(1)), lease("e_1_f", Some(2))]);
+    let agent = agent(dir.path(), &script, &board, options(dir.path()));
+    let heard = until(agent, &board, 3).await;
+    let refused =
+        heard.iter().filter(|h| matches!(h, Heard::Reported(EngineEvent::Refused, r) if r.contains("2 GPUs")));
+    assert_eq!(refused.count(), 1, "{heard:?}");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut devices: Vec<_> = std::fs::read_to_string(out).unwrap().lines().map(str::to_owned).collect();
+    devices.sort();
+    assert_eq!(devices, ["0", "1"]);
+}
+
+#[tokio::test]
+async fn an_agent_for_one_run_ends_with_it_or_says_that_it_is_not_to_be_had() {
+    let dir = tempfile::tempdir().unwrap();
+    let only = Some(LocalRun { workspace: "default".parse().unwrap(), run: "a_1_b".parse().unwrap() });
+    let board = Memory::with(vec![lease("a_1_b", None)]);
+    let one = agent(dir.path(), "cat >/dev/null", &board, AgentOptions { only: only.clone(), ..options(dir.path()) });
+    one.run(CancellationToken::new()).await.unwrap();
+    let two = agent(dir.path(), "cat >/dev/null", &board, AgentOptions { only, ..options(dir.path()) });
+    assert!(matches!(two.run(CancellationToken::new()).await, Err(AgentError::NotLeased(_))));
+}
