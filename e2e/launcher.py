@@ -92,9 +92,12 @@ class Launcher:
         data = json.dumps(body).encode()
         millis = int(time.time() * 1000)
         signature = (key or self.key).sign(signed_bytes(method, path, session, millis, data)).hex()
-        headers = {"kluis-time": str(millis), "kluis-signature": signature, "content-type": "application/json"}
-        if session:
-            headers["kluis-session"] = session
+        headers = {
+            "kluis-session": session,
+            "kluis-time": str(millis),
+            "kluis-signature": signature,
+            "content-type": "application/json",
+        }
         # The body is sent as signed, byte for byte.
         return self.client.call(method, path, raw=data, headers=headers)
 

@@ -39,6 +39,9 @@ pub(crate) fn connect(
     workspace: Option<String>,
     ca_sha256: Option<String>,
 ) -> PyResult<(Client, Bound<'_, PyDict>)> {
+    if let Some(workspace) = &workspace {
+        WorkspaceName::parse(workspace).map_err(Failure::from)?;
+    }
     let flags = Flags { address, ca_sha256, workspace };
     let (client, found) = py.detach(|| find(&start, environment, &flags))?;
     let echo = PyDict::new(py);

@@ -89,7 +89,7 @@ def test_deleted_keeps_its_name_until_purged(vault):
     vault.delete_secrets(["a", "b"])
     assert vault.list_secrets() == [{"name": "c"}]
     assert vault.get_secrets(["a", "c"]) == {"a": None, "c": "3"}
-    with pytest.raises(NotFound):
+    with pytest.raises(SecretDeleted, match="recover it"):
         vault.get_secret("a")
     with pytest.raises(SecretDeleted) as refused:
         vault.set_secret("a", "new")

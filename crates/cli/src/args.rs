@@ -109,6 +109,7 @@ pub(crate) enum Command {
 
 /// Where the server's data and root key are.
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_field_names, reason = "the options are called so")]
 pub(crate) struct Data {
     /// The data folder; by default kluis in the XDG data folder
     #[arg(long, value_name = "DIR")]
@@ -468,6 +469,7 @@ fn status(text: &str) -> Result<RunStatus, String> {
 
 /// Which secrets a run may read, and how it gets them.
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_field_names, reason = "the options are called so")]
 pub(crate) struct Secrets {
     /// A secret that the run may read; may be repeated. None: whatever you may read
     #[arg(long = "secret", value_name = "NAME")]

@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use kluis_client::snapshot;
-use kluis_core::api::runs;
+use kluis_core::api::{code, runs};
 use kluis_core::name::SecretName;
 use kluis_core::plaintext::Plaintext;
 use kluis_core::run::Blame;
@@ -140,6 +140,10 @@ async fn deliver_secrets(attempt: &Attempt, environment: &mut Environment) -> Re
         Err(error) if handed_over => {
             let reason = format!("the run's secrets could not be read: {}", error.detail);
             return Err(Ending::not_started(Blame::Script, reason));
+        }
+        Err(error) if error.code == code::UNAVAILABLE => {
+            attempt.desk.logs.system("the declared secrets could not be read yet: the server is away");
+            return Ok(());
         }
         Err(_) => {
             // The script may never ask for the one that is refused, and the others are masked all the same.

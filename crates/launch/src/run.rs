@@ -68,7 +68,10 @@ pub(crate) async fn run(hand_over: HandOver, start: Start) -> Result<(), LaunchE
     let abandoned = listen_to_signals(stopper.clone()).map_err(|e| LaunchError::Machine(format!("signals: {e}")))?;
     tokio::select! {
         outcome = attempt(hand_over, start, stopper) => outcome,
-        _ = abandoned => Err(LaunchError::Abandoned),
+        _ = abandoned => {
+            child::end_leftovers(Duration::ZERO).await;
+            Err(LaunchError::Abandoned)
+        }
     }
 }
 

@@ -110,6 +110,16 @@ impl Blobs {
         writer.finish().await
     }
 
+    /// How many bytes a workspace uses, if that was counted within the last minute.
+    pub fn usage(&self, workspace: WorkspaceId) -> Option<u64> {
+        self.space.usage(workspace)
+    }
+
+    /// Remembers a count; what is written from now on is added to it.
+    pub fn learn_usage(&self, workspace: WorkspaceId, used: u64) {
+        self.space.learn(workspace, used);
+    }
+
     /// Starts a blob of unknown length. It appears when [`BlobWriter::finish`] has answered; dropped before, nothing
     /// stays.
     pub fn writer(&self, workspace: WorkspaceId, blob: BlobId, used: u64) -> Result<BlobWriter, BlobError> {
@@ -152,12 +162,7 @@ impl Blobs {
         Ok(BlobWriter::new(self.clone(), place.clone(), sealer, reservation))
     }
 
-    async fn open_at(
-        &self,
-        place: &ObjectPath,
-        workspace: WorkspaceId,
-        blob: BlobId,
-    ) -> Result<BlobStream, BlobError> {
+    async fn open_at(&self, place: &ObjectPath, workspace: WorkspaceId, blob: BlobId) -> Result<BlobStream, BlobError> {
         let object = self.objects.get(place).await.map_err(|e| self.failed(e))?;
         BlobStream::start(self.vault.clone(), workspace, blob, object).await
     }
@@ -300,7 +305,8 @@ mod tests {
         blobs.put(W, other, 0, &vec![2; 3 * BLOB_SEGMENT_BYTES]).await.unwrap();
         let file = blobs.folder.join(place(W, B).as_ref());
         let whole = std::fs::read(&file).unwrap();
-        for length in [0, 10, BLOB_HEADER_BYTES, whole.len() - 1, whole.len() - BLOB_SEGMENT_BYTES - BLOB_SEGMENT_OVERHEAD]
+        for length in
+            [0, 10, BLOB_HEADER_BYTES, whole.len() - 1, whole.len() - BLOB_SEGMENT_BYTES - BLOB_SEGMENT_OVERHEAD]
         {
             std::fs::write(&file, &whole[..length]).unwrap();
             assert!(matches!(blobs.get(W, B).await, Err(BlobError::Damaged(_))), "cut at {length}");

@@ -107,7 +107,7 @@ impl FromRequestParts<App> for Caller {
             Err(e) => Err(e),
         };
         if let Err(Error::Unauthenticated(_)) = signed_in {
-            app.throttle.failed(source, None);
+            app.throttle.count();
         }
         signed_in
     }

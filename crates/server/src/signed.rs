@@ -96,6 +96,9 @@ async fn read(request: Request, app: &App, limit: usize) -> Result<SignedBytes> 
     let row = app.store.session_get(id).await?.ok_or(Unauthenticated::Session)?;
     let body = json::read_body(request, limit).await?;
     signature.check(&row.public_key, &body)?;
+    if !app.session_ok(&row) {
+        return Err(Error::Inconsistent { table: "session", row: row.id.to_string() });
+    }
     Ok(SignedBytes { session: SessionCaller { row, source }, body })
 }
 

@@ -56,9 +56,15 @@ impl Throttle {
         Ok(())
     }
 
-    /// Counts a failure.
-    pub fn failed(&self, source: IpAddr, name: Option<&str>) {
+    /// Counts a failure that slows nobody down: a bad token among the requests of a machine must not keep the others on it
+    /// from signing in.
+    pub fn count(&self) {
         self.total.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts and remembers a failure.
+    pub fn failed(&self, source: IpAddr, name: Option<&str>) {
+        self.count();
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if failures.len() >= MOST_KEYS {
             failures.retain(|_, f| f.since.elapsed() < WINDOW);

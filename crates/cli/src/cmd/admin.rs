@@ -158,10 +158,14 @@ async fn doctor(context: &Context<'_>, data: &Data) -> Outcome<u8> {
         let yes = |fits: bool| if fits { "fits" } else { "DOES NOT FIT" };
         out.line("root key     fits");
         out.line(format_args!("database     {integrity}"));
-        findings.iter().for_each(|f| out.line(format_args!("             damaged: {f}")));
+        for finding in &findings {
+            out.line(format_args!("             damaged: {finding}"));
+        }
         out.line(format_args!("audit log    {}, {} records", yes(found.audit.holds()), found.audit.stored.size));
         out.line(format_args!("checkpoint   {}", yes(found.checkpoint_fits)));
-        found.weaknesses.iter().for_each(|w| out.line(format_args!("memory       {w}")));
+        for weakness in &found.weaknesses {
+            out.line(format_args!("memory       {weakness}"));
+        }
     }
     if sound { Ok(0) } else { Err(Failure::failed("the data is not sound; restore it from a backup")) }
 }

@@ -109,7 +109,7 @@ fn line(record: &AuditView) -> String {
     );
     let mut more = |key: &str, value: Option<String>| {
         if let Some(value) = value {
-            line.push_str(&format!("  {key}={value}"));
+            line.extend(["  ", key, "=", &value]);
         }
     };
     more("version", record.version.map(|v| v.to_string()));

@@ -137,11 +137,7 @@ async fn child(State(app): State<App>, signed: Signed<CreateChild>) -> Result<Js
 #[utoipa::path(post, path = "/session/children/{run}/end", tag = "session", params(("run" = RunId, Path)),
     request_body = EndChild,
     responses((status = 200, body = Done), (status = "default", body = Problem)))]
-async fn child_end(
-    State(app): State<App>,
-    at: Result<Path<OfChild>>,
-    signed: Signed<EndChild>,
-) -> Result<Json<Done>> {
+async fn child_end(State(app): State<App>, at: Result<Path<OfChild>>, signed: Signed<EndChild>) -> Result<Json<Done>> {
     app.sessions().child_end(&signed.session, &at?.0.run, signed.body).await?;
     Ok(Json(Done {}))
 }

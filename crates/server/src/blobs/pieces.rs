@@ -71,7 +71,7 @@ impl Blobs {
         let used = used.saturating_add(self.pending(upload.workspace).await?);
         let mut writer = self.write_at(&piece_place(upload, offset), upload.workspace, blob, used)?;
         writer.write(bytes).await?;
-        let sealed = writer.finish().await?;
+        let sealed = writer.finish_piece().await?;
         if let Some(pending) = self.uploads.lock().pending.get_mut(&upload.workspace) {
             *pending += sealed;
         }
@@ -142,10 +142,8 @@ impl Blobs {
     async fn pieces(&self, upload: Upload) -> Result<Vec<(u64, u64)>, BlobError> {
         let folder = upload_place(upload);
         let objects: Vec<_> = self.objects.list(Some(&folder)).try_collect().await.map_err(|e| self.failed(e))?;
-        let mut pieces: Vec<(u64, u64)> = objects
-            .iter()
-            .filter_map(|o| Some((o.location.filename()?.parse().ok()?, plain_bytes(o.size))))
-            .collect();
+        let mut pieces: Vec<(u64, u64)> =
+            objects.iter().filter_map(|o| Some((o.location.filename()?.parse().ok()?, plain_bytes(o.size)))).collect();
         pieces.sort_unstable();
         let mut next = 0;
         let whole = pieces.iter().take_while(|(offset, bytes)| {

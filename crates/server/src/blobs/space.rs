@@ -4,8 +4,10 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use kluis_core::id::WorkspaceId;
+use tokio::time::Instant;
 
 use super::BlobError;
 
@@ -24,21 +26,38 @@ impl Default for BlobLimits {
     }
 }
 
+/// How long a workspace's usage is remembered before it is counted again. What is written meanwhile is added.
+const REMEMBERED: Duration = Duration::from_mins(1);
+
 /// The disk, and the bytes on their way.
 #[derive(Debug)]
 pub(super) struct Space {
     folder: PathBuf,
     limits: BlobLimits,
     on_their_way: Mutex<HashMap<WorkspaceId, u64>>,
+    usage: Mutex<HashMap<WorkspaceId, (u64, Instant)>>,
 }
 
 impl Space {
     pub(super) fn new(folder: &Path, limits: BlobLimits) -> Self {
-        Self { folder: folder.to_owned(), limits, on_their_way: Mutex::default() }
+        Self { folder: folder.to_owned(), limits, on_their_way: Mutex::default(), usage: Mutex::default() }
     }
 
     pub(super) fn least_free(&self) -> u8 {
         self.limits.least_free_percent
+    }
+
+    /// What a workspace uses, when it was counted not long ago.
+    pub(super) fn usage(&self, workspace: WorkspaceId) -> Option<u64> {
+        let usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        usage.get(&workspace).filter(|(_, counted)| counted.elapsed() < REMEMBERED).map(|(used, _)| *used)
+    }
+
+    /// Remembers what a workspace uses.
+    pub(super) fn learn(&self, workspace: WorkspaceId, used: u64) {
+        let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        usage.retain(|_, (_, counted)| counted.elapsed() < REMEMBERED);
+        usage.insert(workspace, (used, Instant::now()));
     }
 
     /// Starts counting one write. `used` is what is stored already, as the store knows it.
@@ -78,6 +97,16 @@ impl Reservation {
         *all += bytes;
         self.bytes += bytes;
         Ok(())
+    }
+}
+
+impl Reservation {
+    /// The blob is there: it is part of what the workspace uses.
+    pub(super) fn stored(self) {
+        let mut usage = self.space.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((used, _)) = usage.get_mut(&self.workspace) {
+            *used = used.saturating_add(self.bytes);
+        }
     }
 }
 

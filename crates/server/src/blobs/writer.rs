@@ -48,7 +48,18 @@ impl BlobWriter {
     }
 
     /// Seals the rest and makes the blob appear, durably. Gives the bytes it takes, sealed.
-    pub async fn finish(mut self) -> Result<u64, BlobError> {
+    pub async fn finish(self) -> Result<u64, BlobError> {
+        let (written, reservation) = self.end().await?;
+        reservation.stored();
+        Ok(written)
+    }
+
+    /// The same for a piece of an upload, which is counted elsewhere.
+    pub(super) async fn finish_piece(self) -> Result<u64, BlobError> {
+        self.end().await.map(|(written, _)| written)
+    }
+
+    async fn end(mut self) -> Result<(u64, Reservation), BlobError> {
         self.seal(true)?;
         let rest = PutPayload::from(std::mem::take(&mut self.sealed));
         self.written += rest.content_length() as u64;
@@ -61,7 +72,7 @@ impl BlobWriter {
         }
         .map_err(|e| self.blobs.failed(e))?;
         self.blobs.close_file(&self.place)?;
-        Ok(self.written)
+        Ok((self.written, self.reservation))
     }
 
     fn seal(&mut self, last: bool) -> Result<(), BlobError> {

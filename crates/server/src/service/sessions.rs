@@ -12,7 +12,10 @@
 use kluis_core::api::session::{ReadRecord, ReadSecrets, SecretsRead};
 use kluis_core::audit::{AuditAction, AuditRecord};
 use kluis_core::clock::Timestamp;
+use kluis_core::id::{PrincipalId, SessionId, WorkspaceId};
+use kluis_core::name::{RunId, SecretName};
 use kluis_core::run::RunStatus;
+use kluis_core::sealed::{Canonical, Mac};
 use kluis_core::secret::MAX_BATCH;
 use kluis_store::Error as StoreError;
 use kluis_store::attempts::SessionRow;
@@ -46,6 +49,51 @@ impl App {
     pub fn sessions(&self) -> Sessions<'_> {
         Sessions { app: self }
     }
+
+    /// The id of a session: a keyed hash of everything that the session grants. Whoever can only write to the database
+    /// can not make a session, nor give one another key, submitter or list of secrets.
+    pub(crate) fn session_id(&self, granted: &Granted<'_>) -> SessionId {
+        let canonical = Canonical::new("kluis/session/1")
+            .bytes(granted.workspace.as_bytes())
+            .text(granted.run.as_str())
+            .number(granted.attempt.into())
+            .number(granted.node.into())
+            .bytes(granted.public_key)
+            .bytes(granted.submitter.as_bytes());
+        let canonical = match granted.secrets {
+            None => canonical.text("whatever its submitter may read"),
+            Some(names) => names.iter().fold(canonical.text("declared"), |c, name| c.text(name.as_str())),
+        };
+        let Mac(mac) = self.vault.mac(&canonical.finish());
+        let (id, _) = mac.split_first_chunk().expect("32 bytes hold 16");
+        SessionId::from_bytes(*id)
+    }
+
+    /// Whether a session's row says what was granted when its ticket was redeemed.
+    pub(crate) fn session_ok(&self, row: &SessionRow) -> bool {
+        let granted = Granted {
+            workspace: row.workspace,
+            run: &row.run,
+            attempt: row.attempt,
+            node: row.node,
+            public_key: &row.public_key,
+            submitter: row.submitted_by,
+            secrets: row.secrets.as_deref(),
+        };
+        self.session_id(&granted) == row.id
+    }
+}
+
+/// What a session grants, and to which key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Granted<'a> {
+    workspace: WorkspaceId,
+    run: &'a RunId,
+    attempt: u32,
+    node: u32,
+    public_key: &'a [u8; 32],
+    submitter: PrincipalId,
+    secrets: Option<&'a [SecretName]>,
 }
 
 impl Sessions<'_> {
@@ -89,21 +137,6 @@ impl Sessions<'_> {
         Ok(now)
     }
 
-    /// A record about the session's run.
-    fn record(&self, session: &SessionCaller, now: Timestamp, action: AuditAction) -> AuditRecord {
-        let row = &session.row;
-        AuditRecord {
-            principal: Some(row.submitted_by),
-            workspace: Some(row.workspace),
-            run: Some(row.run.clone()),
-            attempt: Some(row.attempt),
-            node: Some(row.node),
-            session: Some(row.id),
-            source: Some(session.source.to_string()),
-            ..AuditRecord::new(now, action)
-        }
-    }
-
     /// Records of reads that were not received before, with a gap's record where numbers are missing, and the number of
     /// the last one. What was received before, or comes twice, is passed over.
     async fn reads(
@@ -126,7 +159,7 @@ impl Sessions<'_> {
         for read in fresh {
             let missing = read.sequence - last - 1;
             if missing > 0 {
-                let gap = self.record(session, self.app.now(), AuditAction::SecretReadGap);
+                let gap = record(session, self.app.now(), AuditAction::SecretReadGap);
                 records.push(AuditRecord { count: Some(missing), sequence: Some(last + 1), ..gap });
             }
             last = read.sequence;
@@ -138,10 +171,25 @@ impl Sessions<'_> {
                 sequence: Some(read.sequence),
                 name: Some(read.name.to_string()),
                 // The launcher's idea of the server's time; never later than now.
-                ..self.record(session, read.time.min(self.app.now()), AuditAction::SecretRead)
+                ..record(session, read.time.min(self.app.now()), AuditAction::SecretRead)
             });
         }
         Ok((records, last))
+    }
+}
+
+/// A record about the session's run.
+fn record(session: &SessionCaller, now: Timestamp, action: AuditAction) -> AuditRecord {
+    let row = &session.row;
+    AuditRecord {
+        principal: Some(row.submitted_by),
+        workspace: Some(row.workspace),
+        run: Some(row.run.clone()),
+        attempt: Some(row.attempt),
+        node: Some(row.node),
+        session: Some(row.id),
+        source: Some(session.source.to_string()),
+        ..AuditRecord::new(now, action)
     }
 }
 
@@ -173,5 +221,73 @@ fn text(field: &'static str, text: Option<&str>) -> Result<()> {
         Some(text) if text.len() > MAX_TEXT => Err(Error::bad_request(format!("`{field}` is longer than 1000 bytes"))),
         Some(text) if text.contains('\0') => Err(Error::bad_request(format!("`{field}` holds a NUL character"))),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kluis_core::access::Epoch;
+    use kluis_core::name::{PrincipalName, WorkspaceName};
+
+    use super::*;
+    use crate::{Server, ServerOptions};
+
+    type Change = fn(&mut SessionRow);
+
+    /// What somebody who can only write to the database would try.
+    #[tokio::test]
+    async fn a_session_that_the_server_did_not_grant_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = ServerOptions::new(folder.path().join("data"), PrincipalName::parse("owner").unwrap());
+        let (app, _) = Server::open(&options).await.unwrap();
+        let name = |text: &str| SecretName::parse(text).unwrap();
+        let mut row = SessionRow {
+            id: SessionId::from_bytes([0; 16]),
+            workspace: WorkspaceId::from_bytes([1; 16]),
+            workspace_name: WorkspaceName::parse("team").unwrap(),
+            run: RunId::parse("churn_1_aa").unwrap(),
+            attempt: 1,
+            node: 0,
+            nodes: 1,
+            public_key: [2; 32],
+            alive: true,
+            status: RunStatus::Running,
+            cancel_requested: false,
+            submitted_by: PrincipalId::from_bytes([3; 16]),
+            submitter: PrincipalName::parse("ada").unwrap(),
+            epoch: Epoch(1),
+            secrets: Some(vec![name("a"), name("b")]),
+            reads_received: 0,
+            notices: 0,
+            reason: None,
+        };
+        assert!(!app.session_ok(&row), "an id that was made up");
+        let granted = Granted {
+            workspace: row.workspace,
+            run: &row.run,
+            attempt: row.attempt,
+            node: row.node,
+            public_key: &row.public_key,
+            submitter: row.submitted_by,
+            secrets: row.secrets.as_deref(),
+        };
+        row.id = app.session_id(&granted);
+        assert!(app.session_ok(&row));
+        let changes: [Change; 8] = [
+            |r| r.public_key = [9; 32],
+            |r| r.submitted_by = PrincipalId::from_bytes([9; 16]),
+            |r| r.secrets = None,
+            |r| r.secrets.as_mut().unwrap().push(SecretName::parse("c").unwrap()),
+            |r| r.secrets = Some(vec![SecretName::parse("ab").unwrap()]),
+            |r| r.run = RunId::parse("other").unwrap(),
+            |r| r.attempt = 2,
+            |r| r.workspace = WorkspaceId::from_bytes([9; 16]),
+        ];
+        for (i, change) in changes.into_iter().enumerate() {
+            let mut other = row.clone();
+            change(&mut other);
+            assert!(!app.session_ok(&other), "change {i}");
+        }
+        app.store.close();
     }
 }

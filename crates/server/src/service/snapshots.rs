@@ -33,13 +33,23 @@ impl App {
     pub fn snapshots(&self) -> Snapshots<'_> {
         Snapshots { app: self }
     }
+
+    /// How many bytes of blobs a workspace has. Counted at most once a minute: counting looks at every blob's row.
+    pub(super) async fn blob_usage(&self, workspace: WorkspaceId) -> Result<u64> {
+        if let Some(used) = self.blobs.usage(workspace) {
+            return Ok(used);
+        }
+        let used = self.store.blob_usage(workspace).await?;
+        self.blobs.learn_usage(workspace, used);
+        Ok(used)
+    }
 }
 
 impl Snapshots<'_> {
     /// Stores a packed tree, at most [`MAX_SNAPSHOT_BYTES`] long, unless it is there already.
     pub async fn store(&self, caller: &Caller, workspace: &WorkspaceName, body: Body) -> Result<SnapshotStored> {
         let workspace = self.app.workspace_for(caller, workspace, Action::RunSubmit).await?.id;
-        let used = self.app.store.blob_usage(workspace).await?;
+        let used = self.app.blob_usage(workspace).await?;
         let mut hasher = self.app.vault.blob_hasher(workspace);
         let mut incoming = Incoming { app: self.app, workspace, used, memory: Vec::new(), spilled: None, bytes: 0 };
         let mut body = body;

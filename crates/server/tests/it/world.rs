@@ -20,36 +20,36 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 /// When every test begins.
-pub const START: Timestamp = Timestamp::from_seconds(1_795_530_000);
+pub(crate) const START: Timestamp = Timestamp::from_seconds(1_795_530_000);
 /// The plaintext that must be nowhere but in answers to those who may read it.
-pub const CANARY: &str = "kluis-canary-7f3a9c:Zq/+&=ünïcode";
+pub(crate) const CANARY: &str = "kluis-canary-7f3a9c:Zq/+&=ünïcode";
 
 /// One installation.
-pub struct World {
-    pub app: App,
-    pub clock: Arc<ManualClock>,
-    pub folder: TempDir,
+pub(crate) struct World {
+    pub(crate) app: App,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) folder: TempDir,
     /// The owner's token.
-    pub owner: String,
+    pub(crate) owner: String,
     router: Router,
     requests: AtomicU64,
 }
 
 /// What came back.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(|_| ()).await
     }
 
     /// A world whose server has other options.
-    pub async fn with(change: impl FnOnce(&mut ServerOptions)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut ServerOptions)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(START));
         let mut options = options(&folder, &clock);
@@ -61,14 +61,14 @@ impl World {
     }
 
     /// The same people and clock over another server process. It has no folder of its own.
-    pub fn over(&self, app: App) -> Self {
+    pub(crate) fn over(&self, app: App) -> Self {
         let router = api::router(app.clone());
         let folder = tempfile::tempdir().unwrap();
         Self { app, clock: self.clock.clone(), folder, owner: self.owner.clone(), router, requests: AtomicU64::new(0) }
     }
 
     /// A streamed answer: whole, or what had come when it was cut off.
-    pub async fn stream(&self, path: &str, token: &str) -> Result<Vec<u8>, Vec<u8>> {
+    pub(crate) async fn stream(&self, path: &str, token: &str) -> Result<Vec<u8>, Vec<u8>> {
         let request = Request::builder().header(AUTHORIZATION, format!("Bearer {token}"));
         let request = request.uri(format!("/api/v1{path}")).body(Body::empty()).unwrap();
         let response = self.router.clone().oneshot(request).await.expect("the router always answers");
@@ -85,7 +85,7 @@ impl World {
     }
 
     /// Asks with a token and a JSON body.
-    pub async fn call(&self, method: &str, path: &str, token: Option<&str>, body: Option<Value>) -> Answer {
+    pub(crate) async fn call(&self, method: &str, path: &str, token: Option<&str>, body: Option<Value>) -> Answer {
         let mut request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap());
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
@@ -101,7 +101,7 @@ impl World {
     }
 
     /// Asks with anything.
-    pub async fn send(&self, mut request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, mut request: Request<Body>) -> Answer {
         self.requests.fetch_add(1, Ordering::Relaxed);
         request.extensions_mut().insert(Peer(std::net::Ipv4Addr::LOCALHOST.into()));
         let response = self.router.clone().oneshot(request).await.expect("the router always answers");
@@ -110,28 +110,28 @@ impl World {
         Answer { status: parts.status, headers: parts.headers, body }
     }
 
-    pub async fn get(&self, path: &str, token: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str, token: &str) -> Answer {
         self.call("GET", path, Some(token), None).await
     }
 
-    pub async fn post(&self, path: &str, token: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, token: &str, body: Value) -> Answer {
         self.call("POST", path, Some(token), Some(body)).await
     }
 
-    pub async fn put(&self, path: &str, token: &str, body: Value) -> Answer {
+    pub(crate) async fn put(&self, path: &str, token: &str, body: Value) -> Answer {
         self.call("PUT", path, Some(token), Some(body)).await
     }
 
-    pub async fn patch(&self, path: &str, token: &str, body: Value) -> Answer {
+    pub(crate) async fn patch(&self, path: &str, token: &str, body: Value) -> Answer {
         self.call("PATCH", path, Some(token), Some(body)).await
     }
 
-    pub async fn delete(&self, path: &str, token: &str) -> Answer {
+    pub(crate) async fn delete(&self, path: &str, token: &str) -> Answer {
         self.call("DELETE", path, Some(token), None).await
     }
 
     /// A new user, signed in by invitation, with this role in this workspace if one is given. Returns the token.
-    pub async fn user(&self, name: &str, membership: Option<(&str, &str)>) -> String {
+    pub(crate) async fn user(&self, name: &str, membership: Option<(&str, &str)>) -> String {
         let mut invite = json!({ "name": name, "kind": "user" });
         if let Some((workspace, role)) = membership {
             invite["membership"] = json!({ "workspace": workspace, "role": role });
@@ -140,7 +140,7 @@ impl World {
     }
 
     /// A new agent of a compute target, signed in by invitation.
-    pub async fn agent(&self, name: &str, compute: &str) -> String {
+    pub(crate) async fn agent(&self, name: &str, compute: &str) -> String {
         self.invited(json!({ "name": name, "kind": "agent", "compute": compute })).await
     }
 
@@ -152,7 +152,7 @@ impl World {
     }
 
     /// Makes a principal another owner of the installation: there is no route for that, on purpose.
-    pub async fn make_installation_owner(&self, principal: &str) {
+    pub(crate) async fn make_installation_owner(&self, principal: &str) {
         use kluis_core::access::{Effect, Grant, Role, Scope};
         let grant = Grant {
             principal: principal.parse().unwrap(),
@@ -167,23 +167,23 @@ impl World {
     }
 
     /// A new workspace of the owner's.
-    pub async fn workspace(&self, name: &str) {
+    pub(crate) async fn workspace(&self, name: &str) {
         self.post("/workspaces", &self.owner, json!({ "name": name })).await.ok();
     }
 
     /// A service principal with its id and a secret.
-    pub async fn service_principal(&self, name: &str) -> (String, String) {
+    pub(crate) async fn service_principal(&self, name: &str) -> (String, String) {
         self.post("/principals", &self.owner, json!({ "name": name, "kind": "service_principal" })).await.ok();
         let secret = self.call("POST", &format!("/principals/{name}/secrets"), Some(&self.owner), None).await.ok();
         (text(&secret["client_id"]), text(&secret["client_secret"]))
     }
 
-    pub fn advance(&self, by: Duration) {
+    pub(crate) fn advance(&self, by: Duration) {
         self.clock.advance(by);
     }
 
     /// The audit records of the installation, as `action` texts, newest last.
-    pub async fn actions(&self) -> Vec<String> {
+    pub(crate) async fn actions(&self) -> Vec<String> {
         let page = self.get("/audit?last=200", &self.owner).await.ok();
         page["items"].as_array().unwrap().iter().map(|r| text(&r["action"])).collect()
     }
@@ -198,7 +198,7 @@ impl Drop for World {
 }
 
 /// The options of every test's server.
-pub fn options(folder: &TempDir, clock: &Arc<ManualClock>) -> ServerOptions {
+pub(crate) fn options(folder: &TempDir, clock: &Arc<ManualClock>) -> ServerOptions {
     let mut options = ServerOptions::new(folder.path().join("data"), PrincipalName::parse("owner").unwrap());
     options.clock = clock.clone();
     options.rng = Arc::new(CountingRng::new(1));
@@ -209,14 +209,14 @@ pub fn options(folder: &TempDir, clock: &Arc<ManualClock>) -> ServerOptions {
 impl Answer {
     /// The body of a success.
     #[track_caller]
-    pub fn ok(self) -> Value {
+    pub(crate) fn ok(self) -> Value {
         assert!(self.status.is_success(), "{} {}", self.status, self.text());
         serde_json::from_slice(&self.body).expect("a success is JSON")
     }
 
     /// Status and code of a refusal, which must be Problem JSON.
     #[track_caller]
-    pub fn refused(&self) -> (u16, String) {
+    pub(crate) fn refused(&self) -> (u16, String) {
         assert!(!self.status.is_success(), "{}", self.text());
         assert_eq!(self.headers[CONTENT_TYPE], "application/problem+json", "{}", self.text());
         let problem: Value = serde_json::from_slice(&self.body).expect("a refusal is JSON");
@@ -226,24 +226,24 @@ impl Answer {
     }
 
     /// The refusal's text for people.
-    pub fn detail(&self) -> String {
+    pub(crate) fn detail(&self) -> String {
         let problem: Value = serde_json::from_slice(&self.body).unwrap();
         text(&problem["detail"])
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
 /// A JSON text.
 #[track_caller]
-pub fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("{value} is not a text")).to_owned()
 }
 
 /// Asserts status and code of a refusal.
 #[track_caller]
-pub fn refused(answer: &Answer, status: u16, code: &str) {
+pub(crate) fn refused(answer: &Answer, status: u16, code: &str) {
     assert_eq!(answer.refused(), (status, code.to_owned()), "{}", answer.text());
 }

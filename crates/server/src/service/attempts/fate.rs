@@ -27,7 +27,7 @@ impl Attempts<'_> {
         bounded("handle", &confirm.handle, MAX_HANDLE)?;
         bounded("engine_job", &confirm.engine_job, MAX_JOB)?;
         let now = self.app.now();
-        let entry = self.by(caller, record(now, AuditAction::RunConfirmed, row.workspace, &row.run, row.attempt));
+        let entry = by(caller, record(now, AuditAction::RunConfirmed, row.workspace, &row.run, row.attempt));
         let change = AttemptConfirm {
             workspace: row.workspace,
             run: row.run,
@@ -48,7 +48,7 @@ impl Attempts<'_> {
             let row = self.attempt_of(caller, &report.attempt).await?;
             let Some(fate) = fate(&row, report.event)? else { return Ok(()) };
             let reason = if report.reason.is_empty() { fate.reason } else { &report.reason };
-            let entries = fate.record(&row, self.app.now()).map(|entry| self.by(caller, entry));
+            let entries = fate.record(&row, self.app.now()).map(|entry| by(caller, entry));
             let write = Write {
                 authority: caller.authority(),
                 audit: self.app.entries(entries),
@@ -62,15 +62,15 @@ impl Attempts<'_> {
         }
         Err(Error::conflict("the attempt keeps changing; look at it again"))
     }
+}
 
-    /// A record with who said it.
-    fn by(&self, caller: &Caller, record: AuditRecord) -> AuditRecord {
-        AuditRecord {
-            principal: Some(caller.id()),
-            token: Some(caller.token.id),
-            source: Some(caller.source.to_string()),
-            ..record
-        }
+/// A record with who said it.
+pub(super) fn by(caller: &Caller, record: AuditRecord) -> AuditRecord {
+    AuditRecord {
+        principal: Some(caller.id()),
+        token: Some(caller.token.id),
+        source: Some(caller.source.to_string()),
+        ..record
     }
 }
 
@@ -99,7 +99,7 @@ impl Fate {
 
     /// Another attempt if the run has one left, or else this end.
     pub(super) fn retry_or(row: &AttemptRow, event: RunEvent, blame: Blame, reason: &'static str) -> Self {
-        if row.attempt < row.max_attempts {
+        if row.retries + 1 < row.max_attempts {
             Self { event: Some(RunEvent::Retry), blame: None, reason }
         } else {
             Self { event: Some(event), blame: Some(blame), reason }
@@ -153,11 +153,9 @@ fn fate(row: &AttemptRow, event: EngineEvent) -> Result<Option<Fate>> {
             Fate { event: None, blame: None, reason: "" }
         }
         (S::Starting, E::Returned) => Fate { reason: "the agent gave the run back", ..Fate::RETURNED },
-        (S::Starting, E::Refused) => Fate {
-            event: Some(RunEvent::Failed),
-            blame: Some(Blame::Engine),
-            reason: "the engine refused the job",
-        },
+        (S::Starting, E::Refused) => {
+            Fate { event: Some(RunEvent::Failed), blame: Some(Blame::Engine), reason: "the engine refused the job" }
+        }
         (S::Starting, E::LauncherFailed) => {
             Fate::retry_or(row, RunEvent::Failed, Blame::Kluis, "the launcher could not be started")
         }
@@ -194,6 +192,7 @@ mod tests {
             ended: None,
             status,
             current: attempt,
+            retries: attempt - 1,
             max_attempts,
             cancel_requested: false,
             last_contact: None,
@@ -203,9 +202,7 @@ mod tests {
     #[test]
     fn every_report_means_something_in_every_status_and_never_an_impossible_step() {
         for status in RunStatus::ALL {
-            for event in
-                [EngineEvent::Returned, EngineEvent::Refused, EngineEvent::LauncherFailed, EngineEvent::Gone]
-            {
+            for event in [EngineEvent::Returned, EngineEvent::Refused, EngineEvent::LauncherFailed, EngineEvent::Gone] {
                 for (attempt, most) in [(1, 1), (1, 2)] {
                     let row = row(status, attempt, most);
                     let Ok(Some(fate)) = fate(&row, event) else { continue };

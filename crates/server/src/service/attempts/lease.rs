@@ -15,6 +15,7 @@ use kluis_store::{Authority, Error as StoreError, Hint, Write};
 use kluis_vault::token;
 use tokio::time::Instant;
 
+use super::fate::by;
 use super::{Attempts, Standing, record};
 use crate::caller::Caller;
 use crate::error::{Error, Result};
@@ -119,12 +120,9 @@ impl Attempts<'_> {
             };
             let leased = record(now, AuditAction::RunLeased, next.run.workspace, &next.run.id, attempt);
             let leased = AuditRecord {
-                principal: Some(caller.id()),
-                token: Some(caller.token.id),
-                source: Some(caller.source.to_string()),
                 subject: Some(next.run.submitted_by),
                 name: Some(next.run.compute.to_string()),
-                ..leased
+                ..by(caller, leased)
             };
             let change = LeaseTake {
                 workspace: next.run.workspace,
@@ -138,7 +136,8 @@ impl Attempts<'_> {
             let write = Write::new(caller.authority(), self.app.vault.audit_entry(leased), change);
             match self.app.store.lease_take(write).await {
                 Ok(Leased { run, workspace_name }) => {
-                    let spec = run.spec.ok_or_else(|| Error::Inconsistent { table: "run", row: run.seq.to_string() })?;
+                    let spec =
+                        run.spec.ok_or_else(|| Error::Inconsistent { table: "run", row: run.seq.to_string() })?;
                     let job = JobSpec {
                         experiment: run.experiment,
                         submitted_by: run.submitted_by,

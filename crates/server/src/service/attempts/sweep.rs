@@ -112,7 +112,7 @@ impl Attempts<'_> {
     }
 
     /// The moment before which a last sign of life is this long ago; `None` while the server has not listened that long.
-    fn silent_for(&self, time: Duration, since: Timestamp) -> Option<Timestamp> {
+    fn silent_for(self, time: Duration, since: Timestamp) -> Option<Timestamp> {
         let before = Timestamp::from_millis(self.app.now().millis().saturating_sub(millis(time)));
         (since <= before).then_some(before)
     }

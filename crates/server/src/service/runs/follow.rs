@@ -165,7 +165,10 @@ impl LogFollower {
         if !self.row.status.is_terminal() {
             return Ok(false);
         }
-        // A canceled run's launcher may still send.
+        // A canceled run's launcher may still send, if there ever was one.
+        if self.row.started.is_none() {
+            return Ok(true);
+        }
         let drained = || self.row.ended.is_none_or(|ended| self.app.now().since(ended) >= DRAIN);
         if self.row.status != RunStatus::Canceled || drained() {
             return Ok(true);

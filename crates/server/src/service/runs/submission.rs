@@ -50,8 +50,7 @@ pub fn check(mut spec: SubmitRun) -> Checked<SubmitRun> {
     pairs("tags", &spec.tags, MAX_TAGS, MAX_TAG_TEXT)?;
     require(spec.max_attempts.is_none_or(|n| (1..=10).contains(&n)), || "max_attempts is 1 to 10".into())?;
 
-    let delivered: BTreeSet<SecretName> =
-        spec.secret_env.values().chain(spec.secret_files.values()).cloned().collect();
+    let delivered: BTreeSet<SecretName> = spec.secret_env.values().chain(spec.secret_files.values()).cloned().collect();
     if spec.secrets.is_some() || !delivered.is_empty() {
         let mut declared = spec.secrets.take().unwrap_or_default();
         declared.extend(delivered);
@@ -137,7 +136,9 @@ fn variables(spec: &SubmitRun) -> Checked {
             format!("{field}: name {} is not a variable's name; use letters, digits and _, no digit first", index + 1)
         })?;
         // The launcher's own words: a run that could set them could speak for its launcher.
-        require(!name.starts_with("KLUIS_"), || format!("{field}: {name} is reserved; names with KLUIS_ are set by us"))?;
+        require(!name.starts_with("KLUIS_"), || {
+            format!("{field}: {name} is reserved; names with KLUIS_ are set by us")
+        })?;
     }
     for (name, value) in &spec.environment {
         require(!spec.secret_env.contains_key(name), || {

@@ -6,7 +6,7 @@ use kluis_core::run::{Blame, ExitStatus, RunEvent, RunStatus};
 use kluis_store::attempts::{SessionEnd, SessionRow};
 use kluis_store::{Error as StoreError, Write};
 
-use super::{Sessions, TRIES, ended, refusal, text};
+use super::{Sessions, TRIES, ended, record, refusal, text};
 use crate::error::{Error, Result};
 use crate::signed::SessionCaller;
 
@@ -18,7 +18,9 @@ impl Sessions<'_> {
     pub async fn end(&self, session: &SessionCaller, end: EndRun) -> Result<()> {
         text("reason", end.reason.as_deref())?;
         if end.leaks.len() > MAX_LEAKS || end.leaks.iter().any(|leak| leak.encoding.len() > 64) {
-            return Err(Error::bad_request("`leaks` has more than 10000 entries, or an encoding of more than 64 bytes"));
+            return Err(Error::bad_request(
+                "`leaks` has more than 10000 entries, or an encoding of more than 64 bytes",
+            ));
         }
         let mut row = session.row.clone();
         for _ in 0..TRIES {
@@ -46,13 +48,13 @@ impl Sessions<'_> {
                 rank: Some(leak.rank),
                 count: Some(leak.count),
                 name: Some(leak.secret.to_string()),
-                ..self.record(session, now, AuditAction::RunLeak)
+                ..record(session, now, AuditAction::RunLeak)
             });
         }
         let (event, blame) = verdict(end.exit, end.blame);
         // A canceled run stays canceled, and its end is on record since then.
         let status = if row.status.is_terminal() { row.status } else { row.status.advance(event)? };
-        let entry = self.record(session, now, AuditAction::RunEnded);
+        let entry = record(session, now, AuditAction::RunEnded);
         records.push(AuditRecord { name: Some(status.as_str().to_owned()), ..entry });
         let change = SessionEnd {
             seen: row.status,

@@ -13,7 +13,7 @@ use kluis_store::secrets::{Pin, PinState};
 use kluis_store::{Error as StoreError, Hint, Write};
 use tokio::time::Instant;
 
-use super::{Sessions, TRIES, alive, refusal, text};
+use super::{Sessions, TRIES, alive, record, refusal, text};
 use crate::error::{Error, Result};
 use crate::service::wait::Hints;
 use crate::signed::SessionCaller;
@@ -61,7 +61,7 @@ impl Sessions<'_> {
             let now = self.app.now();
             let (mut records, last) = self.reads(session, row.reads_received, &heartbeat.reads).await?;
             if row.status == RunStatus::Unresponsive {
-                let contact = self.record(session, now, AuditAction::RunContact);
+                let contact = record(session, now, AuditAction::RunContact);
                 records.push(AuditRecord { name: Some(RunStatus::Running.as_str().to_owned()), ..contact });
             }
             let change = SessionHeartbeat {

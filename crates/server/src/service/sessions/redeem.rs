@@ -3,13 +3,12 @@
 
 use kluis_core::api::session::{RunContext, SessionOpened};
 use kluis_core::audit::{AuditAction, AuditRecord};
-use kluis_core::id::SessionId;
 use kluis_core::run::RunStatus;
 use kluis_store::attempts::{Redeemed, SessionOpen, TicketFound, TicketRedeem};
 use kluis_store::{Authority, Write};
 use kluis_vault::token;
 
-use super::{Sessions, ended};
+use super::{Granted, Sessions, ended};
 use crate::error::{Error, Result};
 use crate::signed::Redeeming;
 
@@ -37,7 +36,16 @@ impl Sessions<'_> {
         let Some(found) = found else { return Err(self.unknown(source)) };
 
         let now = self.app.now();
-        let session = SessionId::generate(&*self.app.rng);
+        let run = self.app.store.run_get(found.workspace, &found.run).await?.ok_or_else(|| self.unknown(source))?;
+        let session = self.app.session_id(&Granted {
+            workspace: found.workspace,
+            run: &found.run,
+            attempt: found.attempt,
+            node: found.node,
+            public_key: &public_key,
+            submitter: run.submitted_by,
+            secrets: run.spec.as_ref().and_then(|spec| spec.secrets.as_deref()),
+        });
         let record = |action| AuditRecord {
             principal: Some(found.submitted_by),
             workspace: Some(found.workspace),
@@ -80,18 +88,18 @@ impl Sessions<'_> {
     }
 
     /// One answer for every ticket that is none, so that guessing tells nothing; and it is counted.
-    fn unknown(&self, source: std::net::IpAddr) -> Error {
+    fn unknown(self, source: std::net::IpAddr) -> Error {
         self.app.throttle.failed(source, None);
         Error::TicketRefused("there is no such ticket for this attempt")
     }
 
     /// How long after its confirmation the ticket works: the time in which the server could not listen is added.
-    fn window(&self, found: &TicketFound) -> std::time::Duration {
+    fn window(self, found: &TicketFound) -> std::time::Duration {
         let away = found.confirmed.map(|confirmed| self.app.started.since(confirmed)).unwrap_or_default();
         self.app.settings.ticket + away
     }
 
-    fn opened(&self, open: SessionOpen) -> Result<SessionOpened> {
+    fn opened(self, open: SessionOpen) -> Result<SessionOpened> {
         let SessionOpen { session, node, nodes, run, workspace_name } = open;
         let spec = run.spec.ok_or_else(|| Error::Inconsistent { table: "run", row: run.seq.to_string() })?;
         let context = RunContext {

@@ -45,7 +45,7 @@ impl Sessions<'_> {
             return Err(Error::bad_request("`records` is empty"));
         };
         let blob = BlobId::generate(&*self.app.rng);
-        let used = self.app.store.blob_usage(workspace).await?;
+        let used = self.app.blob_usage(workspace).await?;
         let bytes = self.app.blobs.put(workspace, blob, used, &chunk::encode(records)).await?;
         let change = LogAppend {
             first: first.seq,
@@ -73,7 +73,9 @@ impl Sessions<'_> {
     pub async fn append_metrics(&self, session: &SessionCaller, append: AppendMetrics) -> Result<Appended> {
         alive(&session.row)?;
         if append.metrics.len() > MAX_METRICS || append.first >= i64::MAX as u64 - MAX_METRICS as u64 {
-            return Err(Error::bad_request(format!("`metrics` has more than {MAX_METRICS} entries, or too high a number")));
+            return Err(Error::bad_request(format!(
+                "`metrics` has more than {MAX_METRICS} entries, or too high a number"
+            )));
         }
         for (index, metric) in append.metrics.iter().enumerate() {
             check_metric(&metric.metric).map_err(|why| Error::bad_request(format!("metric {index} {why}")))?;
@@ -104,7 +106,7 @@ impl Sessions<'_> {
                 Err(Error::conflict(format!("{arrived} bytes of this file have arrived; go on from there, or from 0")))
             };
         }
-        let used = self.app.store.blob_usage(session.row.workspace).await?;
+        let used = self.app.blob_usage(session.row.workspace).await?;
         if !piece.last {
             return Ok(blobs.piece_put(upload, piece.offset, used, bytes).await?);
         }
@@ -144,7 +146,7 @@ impl Sessions<'_> {
     }
 
     /// A file's upload in this session: another session's pieces are another upload.
-    fn upload(&self, session: &SessionCaller, path: &str, piece: &OutputQuery) -> Upload {
+    fn upload(self, session: &SessionCaller, path: &str, piece: &OutputQuery) -> Upload {
         let what = Canonical::new("kluis/output/1")
             .bytes(session.row.id.as_bytes())
             .optional(piece.run.as_ref().map(|run| run.key().as_bytes()))

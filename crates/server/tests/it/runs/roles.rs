@@ -37,9 +37,12 @@ async fn each_role_and_each_route() {
         refused(&world.get(path, &stage.agent).await, 404, "not_found");
         refused(&world.call("GET", path, None, None).await, 401, "unauthenticated");
     }
-    for (token, status, code) in
-        [(&reader, 403, "forbidden"), (&writer, 403, "forbidden"), (&outsider, 404, "not_found"), (&stage.agent, 404, "not_found")]
-    {
+    for (token, status, code) in [
+        (&reader, 403, "forbidden"),
+        (&writer, 403, "forbidden"),
+        (&outsider, 404, "not_found"),
+        (&stage.agent, 404, "not_found"),
+    ] {
         refused(&world.post("/workspaces/team/runs", token, spec(json!({}))).await, status, code);
         refused(&upload(world, token).await, status, code);
         let path = format!("/workspaces/team/runs/{run}");

@@ -15,7 +15,8 @@ async fn secrets_that_can_not_be_read_are_all_named_at_once() {
     let disable = json!({ "enabled": false });
     world.patch("/workspaces/team/secrets/off/versions/current", &world.owner, disable).await.ok();
 
-    let answer = stage.submit(json!({ "secrets": ["db-password", "no-such", "old"], "secret_env": { "A": "off" } })).await;
+    let answer =
+        stage.submit(json!({ "secrets": ["db-password", "no-such", "old"], "secret_env": { "A": "off" } })).await;
     refused(&answer, 404, "secret_not_found");
     let detail = answer.detail();
     for part in ["`no-such` is not there", "`old` is deleted", "`off` is disabled"] {
@@ -95,7 +96,8 @@ async fn a_workspace_may_require_declared_secrets() {
 #[tokio::test]
 async fn numbers_count_within_an_experiment() {
     let stage = Stage::new().await;
-    let number = async |experiment: &str| stage.submit(json!({ "experiment": experiment })).await.ok()["number"].clone();
+    let number =
+        async |experiment: &str| stage.submit(json!({ "experiment": experiment })).await.ok()["number"].clone();
     assert_eq!(number("churn").await, 1);
     assert_eq!(number("other").await, 1);
     assert_eq!(number("CHURN").await, 2);

@@ -114,6 +114,7 @@ async fn bounds_are_kept() {
     let answer = launcher.post(&stage.world, "/session/heartbeat", json!({ "phase": long })).await;
     refused(&answer, 400, "bad_request");
     let version = json!("0".repeat(32));
-    let beyond = launcher.post(&stage.world, "/session/heartbeat", json!({ "reads": [read(u64::MAX, &version)] })).await;
+    let beyond =
+        launcher.post(&stage.world, "/session/heartbeat", json!({ "reads": [read(u64::MAX, &version)] })).await;
     refused(&beyond, 400, "bad_request");
 }

@@ -10,19 +10,19 @@ use serde_json::{Value, json};
 use crate::world::{Answer, World, text};
 
 /// A launcher. Two with the same number have the same key.
-pub struct Launcher {
+pub(crate) struct Launcher {
     key: Ed25519KeyPair,
-    pub session: String,
+    pub(crate) session: String,
 }
 
 impl Launcher {
-    pub fn new(number: u8) -> Self {
+    pub(crate) fn new(number: u8) -> Self {
         let key = Ed25519KeyPair::from_seed_unchecked(&[number; 32]).unwrap();
         Self { key, session: String::new() }
     }
 
     /// Presents a ticket.
-    pub async fn redeem(&mut self, world: &World, lease: &Value) -> Answer {
+    pub(crate) async fn redeem(&mut self, world: &World, lease: &Value) -> Answer {
         self.session.clear();
         let body = json!({
             "attempt": lease["attempt"],
@@ -39,53 +39,50 @@ impl Launcher {
         answer
     }
 
-    pub async fn post(&self, world: &World, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, world: &World, path: &str, body: Value) -> Answer {
         self.send(world, "POST", path, body.to_string().as_bytes()).await
     }
 
-    pub async fn patch(&self, world: &World, path: &str, body: Value) -> Answer {
+    pub(crate) async fn patch(&self, world: &World, path: &str, body: Value) -> Answer {
         self.send(world, "PATCH", path, body.to_string().as_bytes()).await
     }
 
-    pub async fn get(&self, world: &World, path: &str) -> Answer {
+    pub(crate) async fn get(&self, world: &World, path: &str) -> Answer {
         self.send(world, "GET", path, b"").await
     }
 
     /// A piece of an output.
-    pub async fn piece(&self, world: &World, path: &str, offset: u64, last: bool, bytes: &[u8]) -> Answer {
+    pub(crate) async fn piece(&self, world: &World, path: &str, offset: u64, last: bool, bytes: &[u8]) -> Answer {
         let path = format!("/session/outputs/{path}?offset={offset}&last={last}");
         self.send(world, "PUT", &path, bytes).await
     }
 
-    pub async fn read(&self, world: &World, names: &[&str]) -> Answer {
+    pub(crate) async fn read(&self, world: &World, names: &[&str]) -> Answer {
         self.post(world, "/session/secrets", json!({ "names": names })).await
     }
 
-    pub async fn beat(&self, world: &World) -> Answer {
+    pub(crate) async fn beat(&self, world: &World) -> Answer {
         self.post(world, "/session/heartbeat", json!({})).await
     }
 
     /// Reports an exit code.
-    pub async fn end(&self, world: &World, code: i32) -> Answer {
+    pub(crate) async fn end(&self, world: &World, code: i32) -> Answer {
         self.post(world, "/session/end", json!({ "exit": { "code": code } })).await
     }
 
-    pub async fn log(&self, world: &World, first: u64, lines: &[&str]) -> Answer {
-        let records: Vec<Value> = lines
-            .iter()
-            .enumerate()
-            .map(|(i, line)| record(first + i as u64, "stdout", line.as_bytes()))
-            .collect();
+    pub(crate) async fn log(&self, world: &World, first: u64, lines: &[&str]) -> Answer {
+        let records: Vec<Value> =
+            lines.iter().enumerate().map(|(i, line)| record(first + i as u64, "stdout", line.as_bytes())).collect();
         self.post(world, "/session/logs", json!({ "records": records })).await
     }
 
-    pub async fn send(&self, world: &World, method: &str, path: &str, body: &[u8]) -> Answer {
+    pub(crate) async fn send(&self, world: &World, method: &str, path: &str, body: &[u8]) -> Answer {
         let path = format!("/api/v1{path}");
         world.send(self.sign(world.app.now().millis(), method, &path, &path, body)).await
     }
 
     /// A request for one address, signed for (perhaps) another.
-    pub fn sign(&self, time: i64, method: &str, signed: &str, sent: &str, body: &[u8]) -> Request<Body> {
+    pub(crate) fn sign(&self, time: i64, method: &str, signed: &str, sent: &str, body: &[u8]) -> Request<Body> {
         let signature = self.key.sign(&signed_bytes(method, signed, &self.session, time, body));
         Request::builder()
             .method(method)
@@ -100,7 +97,7 @@ impl Launcher {
 }
 
 /// A log record.
-pub fn record(seq: u64, stream: &str, data: &[u8]) -> Value {
+pub(crate) fn record(seq: u64, stream: &str, data: &[u8]) -> Value {
     json!({
         "seq": seq,
         "time": "2026-11-24T14:20:00.000Z",

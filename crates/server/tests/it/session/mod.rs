@@ -3,11 +3,11 @@
 mod children;
 mod end;
 mod heartbeat;
-pub mod launcher;
+pub(crate) mod launcher;
 mod metrics;
 mod outputs;
 mod read;
 mod redeem;
 mod signature;
-pub mod stage;
+pub(crate) mod stage;
 mod walk;

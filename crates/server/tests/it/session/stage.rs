@@ -6,26 +6,26 @@ use super::launcher::Launcher;
 use crate::world::{Answer, CANARY, World, text};
 
 /// One world, and the people that a run needs.
-pub struct Stage {
-    pub world: World,
+pub(crate) struct Stage {
+    pub(crate) world: World,
     /// A contributor of `team`.
-    pub ada: String,
+    pub(crate) ada: String,
     /// Serves `cluster`.
-    pub agent: String,
+    pub(crate) agent: String,
 }
 
 impl Stage {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::over(World::new().await).await
     }
 
     /// The same, over a disk that counts as full.
-    pub async fn full() -> Self {
+    pub(crate) async fn full() -> Self {
         Self::over(World::with(|options| options.settings.blobs.least_free_percent = 100).await).await
     }
 
     /// The same, with so many bytes for each workspace's blobs.
-    pub async fn quota(bytes: u64) -> Self {
+    pub(crate) async fn quota(bytes: u64) -> Self {
         Self::over(World::with(|options| options.settings.blobs.quota_bytes = bytes).await).await
     }
 
@@ -40,38 +40,41 @@ impl Stage {
         stage
     }
 
-    pub async fn set(&self, name: &str, value: &str) -> Value {
-        self.world.put(&format!("/workspaces/team/secrets/{name}"), &self.world.owner, json!({ "value": value })).await.ok()
+    pub(crate) async fn set(&self, name: &str, value: &str) -> Value {
+        self.world
+            .put(&format!("/workspaces/team/secrets/{name}"), &self.world.owner, json!({ "value": value }))
+            .await
+            .ok()
     }
 
     /// Submits as Ada.
-    pub async fn submit(&self, more: Value) -> Answer {
+    pub(crate) async fn submit(&self, more: Value) -> Answer {
         self.world.post("/workspaces/team/runs", &self.ada, spec(more)).await
     }
 
     /// Submits as Ada; the run's id.
-    pub async fn run(&self, more: Value) -> String {
+    pub(crate) async fn run(&self, more: Value) -> String {
         text(&self.submit(more).await.ok()["id"])
     }
 
     /// The agent asks once.
-    pub async fn lease(&self) -> Value {
+    pub(crate) async fn lease(&self) -> Value {
         let asked = json!({ "compute": "cluster" });
         self.world.post("/agent/leases", &self.agent, asked).await.ok()["lease"].clone()
     }
 
-    pub async fn confirm(&self, lease: &Value) -> Answer {
+    pub(crate) async fn confirm(&self, lease: &Value) -> Answer {
         let confirm = json!({ "attempt": lease["attempt"], "handle": "h1", "engine_job": "process 1" });
         self.world.post("/agent/confirm", &self.agent, confirm).await
     }
 
-    pub async fn report(&self, lease: &Value, event: &str) -> Answer {
+    pub(crate) async fn report(&self, lease: &Value, event: &str) -> Answer {
         let report = json!({ "attempt": lease["attempt"], "event": event, "reason": "" });
         self.world.post("/agent/report", &self.agent, report).await
     }
 
     /// A run that is running, and its launcher.
-    pub async fn running(&self, more: Value) -> (String, Launcher) {
+    pub(crate) async fn running(&self, more: Value) -> (String, Launcher) {
         let run = self.run(more).await;
         let lease = self.lease().await;
         self.confirm(&lease).await.ok();
@@ -80,45 +83,45 @@ impl Stage {
         (run, launcher)
     }
 
-    pub async fn show(&self, run: &str) -> Value {
+    pub(crate) async fn show(&self, run: &str) -> Value {
         self.world.get(&format!("/workspaces/team/runs/{run}"), &self.ada).await.ok()
     }
 
-    pub async fn status(&self, run: &str) -> String {
+    pub(crate) async fn status(&self, run: &str) -> String {
         text(&self.show(run).await["status"])
     }
 
-    pub async fn cancel(&self, run: &str) -> Answer {
+    pub(crate) async fn cancel(&self, run: &str) -> Answer {
         self.world.call("POST", &format!("/workspaces/team/runs/{run}/cancel"), Some(&self.ada), None).await
     }
 
     /// One look of the watch, by a server that has listened all the time.
-    pub async fn sweep(&self) {
+    pub(crate) async fn sweep(&self) {
         self.world.app.attempts().sweep(crate::world::START).await.unwrap();
     }
 
     /// The run's log as bytes.
-    pub async fn log(&self, run: &str, query: &str) -> Vec<u8> {
+    pub(crate) async fn log(&self, run: &str, query: &str) -> Vec<u8> {
         let answer = self.world.get(&format!("/workspaces/team/runs/{run}/logs{query}"), &self.ada).await;
         assert!(answer.status.is_success(), "{}", answer.text());
         bytes_of(&answer.body)
     }
 
     /// The audit records of a run, newest last.
-    pub async fn audit(&self, run: &str) -> Vec<Value> {
+    pub(crate) async fn audit(&self, run: &str) -> Vec<Value> {
         let path = format!("/workspaces/team/audit?run={run}");
         let page = self.world.get(&path, &self.world.owner).await.ok();
         page["items"].as_array().unwrap().clone()
     }
 
     /// Their actions.
-    pub async fn actions(&self, run: &str) -> Vec<String> {
+    pub(crate) async fn actions(&self, run: &str) -> Vec<String> {
         self.audit(run).await.iter().map(|r| text(&r["action"])).collect()
     }
 }
 
 /// The data of JSON lines.
-pub fn bytes_of(lines: &[u8]) -> Vec<u8> {
+pub(crate) fn bytes_of(lines: &[u8]) -> Vec<u8> {
     let records = lines.split(|b| *b == b'\n').filter(|line| !line.is_empty());
     let data = |line: &[u8]| {
         let record: Value = serde_json::from_slice(line).expect("each line is a record");
@@ -128,7 +131,7 @@ pub fn bytes_of(lines: &[u8]) -> Vec<u8> {
 }
 
 /// A submission to `cluster`, with changes.
-pub fn spec(more: Value) -> Value {
+pub(crate) fn spec(more: Value) -> Value {
     let mut spec = json!({
         "experiment": "churn",
         "program": { "command": { "argv": ["python", "train.py"] } },
