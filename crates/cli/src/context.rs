@@ -28,7 +28,7 @@ impl Context<'_> {
         Ok(Credentials::load(&self.config_folder()?)?)
     }
 
-    pub(crate) fn project(&self) -> Outcome<Option<Project>> {
+    pub(crate) fn project() -> Outcome<Option<Project>> {
         let here = std::env::current_dir().map_err(|e| Failure::failed(format!("the current folder: {e}")))?;
         Ok(find_project(&here)?)
     }
@@ -40,7 +40,7 @@ impl Context<'_> {
             ca_sha256: global.ca_sha256.clone(),
             workspace: global.workspace.clone(),
         };
-        let (project, user) = (self.project()?, UserFile::load(&self.config_folder()?)?);
+        let (project, user) = (Self::project()?, UserFile::load(&self.config_folder()?)?);
         Ok(resolve(&flags, &environment.client, project.as_ref(), &user, &self.credentials()?)?)
     }
 

@@ -18,8 +18,8 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Entry>, usize> {
         if trimmed.is_empty() {
             break;
         }
-        rest = if trimmed.starts_with('\n') {
-            &trimmed[1..]
+        rest = if let Some(next) = trimmed.strip_prefix('\n') {
+            next
         } else if trimmed.starts_with('#') {
             trimmed.find('\n').map_or("", |end| &trimmed[end + 1..])
         } else {

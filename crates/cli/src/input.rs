@@ -139,7 +139,7 @@ pub(crate) fn env_file(path: &Path) -> Outcome<Vec<Entry>> {
         return Err(Failure::failed(format!("{shown} is longer than {MAX_ENV_FILE} bytes; nothing was set")));
     }
     let text = std::str::from_utf8(&bytes).map_err(|e| {
-        let line = bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+        let line = bytes[..e.valid_up_to()].split(|b| *b == b'\n').count();
         Failure::failed(format!("{shown}: line {line} is not text (UTF-8); nothing was set"))
     })?;
     dotenv::parse(text)

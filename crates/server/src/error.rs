@@ -356,7 +356,9 @@ impl From<kluis_store::Error> for Error {
     fn from(e: kluis_store::Error) -> Self {
         use kluis_store::Error as S;
         match e {
-            S::Stale { .. } => Self::conflict("your rights changed while this was done; nothing was changed, try again"),
+            S::Stale { .. } => {
+                Self::conflict("your rights changed while this was done; nothing was changed, try again")
+            }
             S::Revision { current } => Self::RevisionConflict { current, entry: None },
             S::Moved(what) => Self::conflict(format!("{what} changed while this was done; try again")),
             S::Conflict(what) => Self::conflict(what),

@@ -288,8 +288,7 @@ async fn certificate(
         return Ok(Certificate { shown: Shown::new(chain, private)?, authority: None, leaf: None, read });
     }
     let sealed = |name: &'static str| installation.sealed.get(name).ok_or(TlsError::Stored(name));
-    let authority =
-        Authority::from_bytes(&vault.unseal_small(Authority::NAME, sealed(Authority::NAME)?)?)?;
+    let authority = Authority::from_bytes(&vault.unseal_small(Authority::NAME, sealed(Authority::NAME)?)?)?;
     let mut leaf = Leaf::from_bytes(&vault.unseal_small(Leaf::NAME, sealed(Leaf::NAME)?)?)?;
     let grown = authority.with(&options.hosts, now)?;
     let has_grown = grown.is_some();

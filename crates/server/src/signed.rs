@@ -126,7 +126,8 @@ impl FromRequest<App> for Redeeming {
         let bytes = json::read_body(request, MAX_JSON_BODY).await?;
         let body: RedeemTicket = json::parse(&bytes)?;
         let public_key = HEXLOWER.decode(body.public_key.as_bytes()).ok().and_then(|k| k.try_into().ok());
-        let public_key = public_key.ok_or_else(|| Error::bad_request("`public_key` is not 64 lower-case hex digits"))?;
+        let public_key =
+            public_key.ok_or_else(|| Error::bad_request("`public_key` is not 64 lower-case hex digits"))?;
         signature.check(&public_key, &bytes)?;
         Ok(Self { body, public_key, source })
     }

@@ -66,11 +66,8 @@ pub(super) fn start(context: &Context<'_>, resolved: &Resolved, workspace: &Work
 
 /// A run in the environment would make the agent's jobs part of it.
 pub(super) fn refuse_in_run(context: &Context<'_>) -> Outcome<()> {
-    match &context.environment.run_socket {
-        None => Ok(()),
-        Some(_) => {
-            let message = "this is a run: it holds no login, and submits nothing";
-            Err(Failure::new(NOT_ALLOWED, "in_run", message))
-        }
+    if context.environment.run_socket.is_none() {
+        return Ok(());
     }
+    Err(Failure::new(NOT_ALLOWED, "in_run", "this is a run: it holds no login, and submits nothing"))
 }

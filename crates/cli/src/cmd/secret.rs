@@ -115,14 +115,14 @@ async fn set(context: &Context<'_>, set: SecretSet) -> Outcome<u8> {
         None => None,
     };
     let (client, workspace) = place(context, name).await?;
-    let value = match given {
-        Some(value) => value,
-        None => input::value(None, name.name.as_str(), &wanted, context.out)?,
-    };
     let if_revision = match set.if_version.as_deref() {
         None => None,
         Some("none") => Some(0),
         Some(version) => Some(revision_of(&client, &workspace, &name.name, version).await?),
+    };
+    let value = match given {
+        Some(value) => value,
+        None => input::value(None, name.name.as_str(), &wanted, context.out)?,
     };
     if value.len() < 8 {
         context.out.note("note: a value of less than 8 bytes is not masked in logs");

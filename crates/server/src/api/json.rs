@@ -161,7 +161,8 @@ pub(super) fn of_text(text: &str, place: &str) -> Error {
     if starts(&["the value has ", "the value is not UTF-8 text "]) {
         return Error::InvalidValue(named(text));
     }
-    if starts(&["not an id: ", "not an RFC 3339 ", "not base64 at ", "not hex", "missing field `", "duplicate field `"]) {
+    if starts(&["not an id: ", "not an RFC 3339 ", "not base64 at ", "not hex", "missing field `", "duplicate field `"])
+    {
         return Error::BadRequest(named(text));
     }
     if starts(&["unknown field `"]) {

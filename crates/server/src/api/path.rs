@@ -52,7 +52,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 pub fn check(uri: &Uri) -> Result<()> {
     let path = uri.path();
     let plain = path.starts_with('/') && path[1..].split('/').all(part_is_plain);
-    if plain { Ok(()) } else { Err(Error::bad_request("the address has a part that is empty, `.`, `..` or badly encoded")) }
+    if plain {
+        Ok(())
+    } else {
+        Err(Error::bad_request("the address has a part that is empty, `.`, `..` or badly encoded"))
+    }
 }
 
 fn part_is_plain(part: &str) -> bool {

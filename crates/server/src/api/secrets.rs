@@ -2,8 +2,8 @@
 
 use axum::extract::State;
 use kluis_core::api::secrets::{
-    ChangeVersion, GetSecretQuery, GetSecrets, SecretValue, SecretValues, SecretView, SecretsSet, SetSecret, SetSecrets,
-    VersionView,
+    ChangeVersion, GetSecretQuery, GetSecrets, SecretValue, SecretValues, SecretView, SecretsSet, SetSecret,
+    SetSecrets, VersionView,
 };
 use kluis_core::api::{Done, Page, PageQuery};
 use kluis_core::name::{SecretName, WorkspaceName};

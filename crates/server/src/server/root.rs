@@ -71,10 +71,7 @@ pub(super) fn exchange(options: &ServerOptions, old: KeyId) -> Result<PathBuf, R
 /// A rotation that was committed and then interrupted: the data wants the key that waits. Its file takes its place.
 pub(super) fn finish_rotation(options: &ServerOptions, wanted: KeyId) -> Result<Option<RootKey>, StartError> {
     let RootKeyOption::File(_) = options.root_key else { return Ok(None) };
-    let waiting = match RootKeyFile::new(next_path(options)).load() {
-        Ok(key) => key,
-        Err(_) => return Ok(None),
-    };
+    let Ok(waiting) = RootKeyFile::new(next_path(options)).load() else { return Ok(None) };
     if waiting.id() != wanted {
         return Ok(None);
     }

@@ -1,6 +1,7 @@
 //! The audit log for those who may read it, and the checkpoints over it. Every record's MAC is checked when it is read.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use kluis_core::access::{Action, Resource};
@@ -54,7 +55,12 @@ impl Audit<'_> {
         self.query(caller, Some(workspace.id), query).await
     }
 
-    async fn query(&self, caller: &Caller, workspace: Option<WorkspaceId>, query: &AuditQuery) -> Result<Page<AuditView>> {
+    async fn query(
+        &self,
+        caller: &Caller,
+        workspace: Option<WorkspaceId>,
+        query: &AuditQuery,
+    ) -> Result<Page<AuditView>> {
         let wait = query.wait_seconds.unwrap_or(0);
         if wait > MAX_WAIT {
             return Err(Error::bad_request("`wait_seconds` must be at most 30"));
@@ -109,11 +115,14 @@ impl Audit<'_> {
             }
             let mut view = AuditView::new(seq, entry.record);
             if let Some(id) = view.principal {
-                if !names.contains_key(&id) {
-                    let found = self.app.store.principal_get(id).await?;
-                    names.insert(id, found.map(|p| p.row.name.to_string()));
-                }
-                view.principal_name = names[&id].clone();
+                let name = match names.entry(id) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(unknown) => {
+                        let found = self.app.store.principal_get(id).await?;
+                        unknown.insert(found.map(|p| p.row.name.to_string()))
+                    }
+                };
+                view.principal_name.clone_from(name);
             }
             views.push(view);
         }

@@ -54,10 +54,8 @@ impl Computes<'_> {
             last_seen: None,
             queued: 0,
         };
-        let record = AuditRecord {
-            name: Some(row.name.to_string()),
-            ..caller.record(row.created, AuditAction::ComputeCreated)
-        };
+        let record =
+            AuditRecord { name: Some(row.name.to_string()), ..caller.record(row.created, AuditAction::ComputeCreated) };
         let write = Write::new(caller.authority(), self.app.vault.audit_entry(record), row.clone());
         self.app.store.compute_insert(write).await?;
         Ok(view(row))
@@ -102,13 +100,8 @@ impl Computes<'_> {
             Some(_) => return Ok(()),
             None => {}
         }
-        let grant = Grant {
-            principal: known.principal.id,
-            scope,
-            role: Role::Contributor,
-            effect: Effect::Allow,
-            revision: 1,
-        };
+        let grant =
+            Grant { principal: known.principal.id, scope, role: Role::Contributor, effect: Effect::Allow, revision: 1 };
         let record = AuditRecord {
             subject: Some(grant.principal),
             revision: Some(grant.revision),

@@ -71,7 +71,7 @@ impl Identity<'_> {
 
     /// A principal by its id or, if the text is not one, by its name. Each row verified.
     async fn find(&self, who: &str) -> Result<Known> {
-        Ok(self.app.principal_by_text(who).await?)
+        self.app.principal_by_text(who).await
     }
 }
 

@@ -43,13 +43,8 @@ impl Workspaces<'_> {
         check(&create.settings)?;
         let now = self.app.now();
         let id = WorkspaceId::generate(&*self.app.rng);
-        let workspace = Workspace {
-            id,
-            name: create.name.clone(),
-            created: now,
-            settings: create.settings,
-            revision: 1,
-        };
+        let workspace =
+            Workspace { id, name: create.name.clone(), created: now, settings: create.settings, revision: 1 };
         let owner = Grant {
             principal: caller.id(),
             scope: Scope::Workspace(id),

@@ -109,7 +109,9 @@ async fn a_wait_does_not_outlive_the_callers_rights() {
 #[tokio::test]
 async fn questions_that_make_no_sense_are_refused() {
     let world = World::new().await;
-    for query in ["last=0", "last=201", "limit=0", "after=x", "wait_seconds=31", "last=1&limit=1", "last=1&after=1", "x=1"] {
+    for query in
+        ["last=0", "last=201", "limit=0", "after=x", "wait_seconds=31", "last=1&limit=1", "last=1&after=1", "x=1"]
+    {
         refused(&world.get(&format!("/audit?{query}"), &world.owner).await, 400, "bad_request");
     }
     refused(&world.get("/audit?run=r", &world.owner).await, 400, "bad_request");

@@ -98,7 +98,8 @@ async fn a_wrong_client_secret_looks_like_an_unknown_client() {
     let (other, other_secret) = world.service_principal("cd").await;
     let unknown = "0".repeat(32);
     let mut answers = Vec::new();
-    for (id, secret) in [(&id, &other_secret), (&other, &secret), (&unknown, &secret), (&id, &world.owner), (&id, &id)] {
+    for (id, secret) in [(&id, &other_secret), (&other, &secret), (&unknown, &secret), (&id, &world.owner), (&id, &id)]
+    {
         let login = json!({ "client_id": id, "client_secret": secret });
         let answer = world.call("POST", "/login/client", None, Some(login)).await;
         refused(&answer, 401, "unauthenticated");

@@ -2,6 +2,8 @@
 //! that a test moves. Folders mirror URLs; what holds for every route stands in `all/`, what needs a socket or a restart
 //! in `process/`.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, outside of #[test] functions")]
+
 mod agents;
 mod all;
 mod audit;

@@ -61,7 +61,9 @@ impl Identity<'_> {
     async fn membership(&self, caller: &Caller, create: &CreateInvite) -> Result<Option<(WorkspaceId, Role)>> {
         let Some(membership) = &create.membership else { return Ok(None) };
         if create.kind != PrincipalKind::User || membership.role == Role::Agent {
-            return Err(Error::bad_request("`membership` is for users, as owner, contributor, secrets-writer or reader"));
+            return Err(Error::bad_request(
+                "`membership` is for users, as owner, contributor, secrets-writer or reader",
+            ));
         }
         let workspace = self.app.workspace_for(caller, &membership.workspace, Action::WorkspaceManage).await?;
         Ok(Some((workspace.id, membership.role)))

@@ -9,7 +9,7 @@ use kluis_core::api::identity::{ClientLogin, RedeemInvite, TokenIssued};
 use kluis_core::audit::{AuditAction, AuditRecord};
 use kluis_core::clock::Timestamp;
 use kluis_core::id::PrincipalId;
-use kluis_store::identity::{ClientSecretRow, Invited, InviteRedeem, InviteRow};
+use kluis_store::identity::{ClientSecretRow, InviteRedeem, InviteRow, Invited};
 use kluis_store::{Authenticated, Authority, Write};
 use kluis_vault::token;
 

@@ -34,7 +34,8 @@ impl Secrets<'_> {
         for _ in 0..TRIES {
             let (secret, current) = self.listed(&workspace, name).await?.ok_or(Error::SecretNotFound)?;
             secret.state.require_active()?;
-            let mut row = if version == "current" { current } else { self.version(&workspace, &secret, version).await? };
+            let mut row =
+                if version == "current" { current } else { self.version(&workspace, &secret, version).await? };
             if change.if_revision.is_some_and(|wanted| wanted != row.revision) {
                 return Err(Error::RevisionConflict { current: row.revision, entry: None });
             }

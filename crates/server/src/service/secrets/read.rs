@@ -114,7 +114,12 @@ impl Secrets<'_> {
         Ok(SecretValues { items, missing })
     }
 
-    async fn find(&self, caller: &Caller, workspace: &Workspace, wanted: &Wanted<'_>) -> Result<Vec<Option<Found>>, Again> {
+    async fn find(
+        &self,
+        caller: &Caller,
+        workspace: &Workspace,
+        wanted: &Wanted<'_>,
+    ) -> Result<Vec<Option<Found>>, Again> {
         let authority = caller.authority();
         let found = match (wanted.version, wanted.names) {
             (Some(version), [name]) => {

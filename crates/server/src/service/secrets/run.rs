@@ -76,8 +76,8 @@ impl Secrets<'_> {
     async fn authorize_run(&self, reader: &RunReader<'_>, names: &[SecretName]) -> Result<Known> {
         check_batch(names)?;
         let submitter = self.app.known(reader.submitter).await?;
-        let may = submitter.principal.enabled
-            && submitter.may(Action::SecretRead, Resource::Workspace(reader.workspace.id));
+        let may =
+            submitter.principal.enabled && submitter.may(Action::SecretRead, Resource::Workspace(reader.workspace.id));
         let undeclared = reader.declared.and_then(|declared| names.iter().position(|name| !declared.contains(name)));
         if may && undeclared.is_none() {
             return Ok(submitter);

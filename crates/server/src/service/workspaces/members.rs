@@ -42,13 +42,7 @@ impl Workspaces<'_> {
     }
 
     /// Makes somebody a member, or gives a member another role.
-    pub async fn member_set(
-        &self,
-        caller: &Caller,
-        name: &WorkspaceName,
-        who: &str,
-        role: Role,
-    ) -> Result<MemberView> {
+    pub async fn member_set(&self, caller: &Caller, name: &WorkspaceName, who: &str, role: Role) -> Result<MemberView> {
         let workspace = self.app.workspace_for(caller, name, Action::WorkspaceManage).await?;
         if role == Role::Agent {
             return Err(Error::bad_request("a member is an owner, contributor, secrets-writer or reader"));

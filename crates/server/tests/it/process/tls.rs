@@ -60,7 +60,8 @@ async fn a_client_that_pins_the_authority_is_served_under_every_own_name() {
     for name in ["localhost", "127.0.0.1", "::1", "vault.example.org"] {
         let mut stream = connect(&running, &connector, name).await.unwrap();
         let chain = stream.get_ref().1.peer_certificates().unwrap();
-        let pinned = chain.iter().map(|c| HEXLOWER.encode(&Sha256::digest(c))).any(|h| Some(h.as_str()) == running.ca_sha256());
+        let pinned =
+            chain.iter().map(|c| HEXLOWER.encode(&Sha256::digest(c))).any(|h| Some(h.as_str()) == running.ca_sha256());
         assert!(pinned, "the authority's own certificate is in the chain");
         stream.write_all(b"GET /api/v1/health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
         let mut answer = String::new();
@@ -151,7 +152,8 @@ async fn a_certificate_that_is_due_is_renewed_at_the_start_under_the_same_pin() 
 async fn a_site_may_bring_its_own_certificate() {
     let folder = TempDir::new().unwrap();
     let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec!["kluis.site.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let certificate =
+        rcgen::CertificateParams::new(vec!["kluis.site.example".to_owned()]).unwrap().self_signed(&key).unwrap();
     let (chain, private) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
     std::fs::write(&chain, certificate.pem()).unwrap();
     std::fs::write(&private, key.serialize_pem()).unwrap();

@@ -89,7 +89,7 @@ async fn a_waiting_heartbeat_is_woken_by_a_notice() {
 async fn contact_is_noted_at_once_not_when_the_wait_is_over() {
     let stage = Arc::new(Stage::new().await);
     let (run, launcher) = stage.running(json!({})).await;
-    stage.world.advance(Duration::from_secs(60));
+    stage.world.advance(Duration::from_mins(1));
     let now = stage.world.app.now().to_string();
     let waiting = tokio::spawn({
         let stage = stage.clone();

@@ -127,7 +127,11 @@ async fn a_batch_is_set_whole_or_not_at_all() {
         (json!({ "name": "c" }), "bad_request", "missing field `value`"),
         (json!({ "name": "FIRST", "value": "v" }), "bad_request", "entry 1: its name is in the batch twice"),
         (json!({ "name": "dead", "value": "v" }), "secret_deleted", "entry 1: "),
-        (json!({ "name": "c", "value": "v", "attributes": { "tags": Value::from_iter(many) } }), "invalid_value", "entry 1: 16 tags"),
+        (
+            json!({ "name": "c", "value": "v", "attributes": { "tags": Value::from_iter(many) } }),
+            "invalid_value",
+            "entry 1: 16 tags",
+        ),
     ] {
         let batch = json!({ "items": [{ "name": "first", "value": "v" }, bad] });
         let answer = world.post("/workspaces/default/secrets:set", &world.owner, batch).await;
@@ -193,7 +197,11 @@ async fn a_disabled_version_is_not_read_and_validity_only_informs() {
     let changed = world.patch(&path, &world.owner, json!({ "enabled": false, "if_revision": 1 })).await.ok();
     assert_eq!((&changed["revision"], &changed["attributes"]["enabled"]), (&json!(2), &json!(false)));
     refused(&world.get(&format!("{AT}/a"), &world.owner).await, 403, "secret_disabled");
-    refused(&world.patch(&path, &world.owner, json!({ "enabled": true, "if_revision": 1 })).await, 409, "revision_conflict");
+    refused(
+        &world.patch(&path, &world.owner, json!({ "enabled": true, "if_revision": 1 })).await,
+        409,
+        "revision_conflict",
+    );
     world.patch(&path, &world.owner, json!({ "enabled": true })).await.ok();
     assert_eq!(value(&world, "a").await, "v");
 }
