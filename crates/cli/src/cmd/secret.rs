@@ -120,14 +120,15 @@ async fn set(context: &Context<'_>, set: SecretSet) -> Outcome<u8> {
         Some("none") => Some(0),
         Some(version) => Some(revision_of(&client, &workspace, &name.name, version).await?),
     };
-    let value = match given {
-        Some(value) => value,
-        None => input::value(None, name.name.as_str(), &wanted, context.out)?,
+    let value = || match given {
+        Some(value) => Ok(value),
+        None => input::value(None, name.name.as_str(), &wanted, context.out),
     };
-    if value.len() < 8 {
+    let set = SetSecret { value: value()?, attributes, if_revision };
+    if set.value.len() < 8 {
         context.out.note("note: a value of less than 8 bytes is not masked in logs");
     }
-    set_one(context, &client, &workspace, &name.name, &SetSecret { value, attributes, if_revision }).await
+    set_one(context, &client, &workspace, &name.name, &set).await
 }
 
 async fn set_one(
