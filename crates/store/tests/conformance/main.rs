@@ -4,6 +4,8 @@
 //!
 //! A new command gets its case here before it gets its SQL.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, outside of #[test] functions")]
+
 mod attempts;
 mod audit;
 mod authority;
