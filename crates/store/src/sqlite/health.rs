@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use rusqlite::{Connection, InterruptHandle};
+use rusqlite::{Connection, ErrorCode, InterruptHandle};
 
 use super::readers;
 use crate::Error;
@@ -91,7 +91,7 @@ impl Check {
         let connection = readers::connect(database).map_err(std::io::Error::other)?;
         let interrupt = connection.get_interrupt_handle();
         let thread = std::thread::Builder::new().name("store-check".into()).spawn(move || {
-            watch.checked(check(&connection, &watch).unwrap_or(Integrity::Unchecked));
+            watch.checked(check(&connection, &watch).unwrap_or_else(|error| cut_short(&error, &watch)));
         })?;
         Ok(Self { interrupt, thread })
     }
@@ -101,6 +101,17 @@ impl Check {
         if self.thread.join().is_err() {
             tracing::error!("the store's check ended by a panic");
         }
+    }
+}
+
+/// What a check that could not go on has shown.
+fn cut_short(error: &rusqlite::Error, watch: &Watch) -> Integrity {
+    match error.sqlite_error_code() {
+        Some(code @ (ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) => {
+            watch.find("the database file", format!("the check could not go on: {code:?}"));
+            Integrity::Damaged
+        }
+        _ => Integrity::Unchecked,
     }
 }
 

@@ -258,3 +258,49 @@ fn migrate(connection: &Connection, path: &Path, migrations: &[&str]) -> Result<
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_without_locks_are_refused_by_name() {
+        let folder = Path::new("/data");
+        for (magic, name) in
+            [(0x6969, "NFS"), (0xff53_4d42, "SMB/CIFS"), (0x6573_5546, "FUSE"), (0x0bd0_0bd0, "Lustre")]
+        {
+            let error = refuse_kind(folder, magic).unwrap_err();
+            assert!(matches!(error, OpenError::NetworkFileSystem { kind, .. } if kind == name), "{error}");
+            assert!(error.to_string().contains(name), "{error}");
+        }
+        for local in [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x2fc1_2fc1, 0x794c_7630] {
+            assert!(refuse_kind(folder, local).is_ok(), "{local:x}");
+        }
+    }
+
+    #[test]
+    fn a_file_system_that_can_not_be_written_is_told_from_one_that_fails() {
+        let path = Path::new("/data");
+        for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem] {
+            assert!(matches!(refused(path, kind.into()), OpenError::ReadOnly { .. }));
+        }
+        assert!(matches!(refused(path, io::ErrorKind::NotADirectory.into()), OpenError::Io { .. }));
+    }
+
+    #[test]
+    fn a_migration_that_fails_is_not_half_applied() {
+        let path = Path::new("/data");
+        let connection = Connection::open_in_memory().unwrap();
+        let good = "CREATE TABLE a (x INTEGER) STRICT";
+        let bad = "CREATE TABLE b (x INTEGER) STRICT; CREATE TABLE b (x INTEGER) STRICT";
+        assert!(matches!(migrate(&connection, path, &[good, bad]), Err(OpenError::Database { .. })));
+        let tables = |c: &Connection| -> Vec<String> {
+            let mut statement = c.prepare("SELECT name FROM sqlite_schema ORDER BY name").unwrap();
+            statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+        };
+        assert_eq!(tables(&connection), ["a", "migration"]);
+        migrate(&connection, path, &[good, "CREATE TABLE c (x INTEGER) STRICT"]).unwrap();
+        assert_eq!(tables(&connection), ["a", "c", "migration"]);
+        migrate(&connection, path, &[good, "CREATE TABLE c (x INTEGER) STRICT"]).unwrap();
+    }
+}

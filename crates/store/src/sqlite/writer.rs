@@ -146,12 +146,17 @@ struct Task<C, T, F> {
 impl<C: Send, T: Send, F: FnOnce(&Unit<'_>, C) -> Result<T, Error> + Send> Work for Task<C, T, F> {
     fn run(&mut self, unit: &Unit<'_>) -> Result<(), Error> {
         let (write, leaves, command) = self.write.take().expect("work is done once");
-        *unit.name.borrow_mut() = admit::admit(unit, &write.authority)?;
-        unit.record_instead(leaves);
-        if self.saved {
-            unit.save()?;
-        }
-        self.result = command(unit, write.change).and_then(|answer| unit.require_asked().map(|()| answer));
+        // Assigned only when it returned: after a panic the answer is the one that it was made with.
+        self.result = admit::admit(unit, &write.authority).and_then(|name| {
+            unit.name.replace(name);
+            unit.record_instead(leaves);
+            if self.saved {
+                unit.save()?;
+            }
+            let answer = command(unit, write.change)?;
+            unit.require_asked()?;
+            Ok(answer)
+        });
         self.result.as_ref().map(|_| ()).map_err(Clone::clone)
     }
 
@@ -413,3 +418,6 @@ fn perform(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

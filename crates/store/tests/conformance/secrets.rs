@@ -97,7 +97,9 @@ pub(crate) async fn a_deleted_secret_keeps_its_name_until_purged(store: &Store) 
 
     let refused = store.secret_version_insert(write(vec![world.new_secret("db-password", "y")])).await.unwrap_err();
     assert_eq!((refused.entry().1, refused.purge_at()), (&is_deleted, Some(purge_at)));
-    let refused = store.secret_version_insert(write(vec![world.next_version(&gone.row, "y")])).await.unwrap_err();
+    let mut revived = world.next_version(&gone.row, "y");
+    revived.secret.row.state = kluis_core::secret::SecretState::Active;
+    let refused = store.secret_version_insert(write(vec![revived])).await.unwrap_err();
     assert_eq!(refused.entry().1, &is_deleted);
     let read = store.secret_read(write(vec![world.read_of(&found, false)])).await.unwrap_err();
     assert_eq!(read.entry().1, &is_deleted);

@@ -1,4 +1,7 @@
-//! The suite over the embedded store, and what only it has: reopening.
+//! The suite over the embedded store, and what only it has: a folder with files in it.
+
+mod damage;
+mod opening;
 
 use kluis_store::{Options, Store};
 
