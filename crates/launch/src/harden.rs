@@ -42,7 +42,10 @@ fn keep_descriptors_to_ourselves() {
 }
 
 /// All of it, or an error: a launcher that can be looked into must not redeem a ticket.
-pub(crate) fn harden() -> Result<(), HardenError> {
+///
+/// Answers the limit of open files that the run is to have: the launcher raises its own, for each of a node's processes
+/// may hold a connection to it.
+pub(crate) fn harden() -> Result<Rlimit, HardenError> {
     let failed = |step| move |source| HardenError { step, source };
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed("forbid tracing"))?;
     // The hard limit too: inherited, so the user's process leaves no core file with values in it either.
@@ -61,7 +64,11 @@ pub(crate) fn harden() -> Result<(), HardenError> {
     lock_memory();
     match rustix::process::setsid() {
         // Already the leader of a session, or of a group: an engine gave it one.
-        Ok(_) | Err(rustix::io::Errno::PERM) => Ok(()),
-        Err(source) => Err(HardenError { step: "make a session of its own", source }),
+        Ok(_) | Err(rustix::io::Errno::PERM) => {}
+        Err(source) => return Err(HardenError { step: "make a session of its own", source }),
     }
+    let files = rustix::process::getrlimit(Resource::Nofile);
+    // Without it fewer processes are served at once, and nothing else.
+    let _as_it_was = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files });
+    Ok(files)
 }

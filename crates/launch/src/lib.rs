@@ -95,7 +95,7 @@ pub enum LaunchError {
 /// Hardens the calling process for good, takes its SIGCHLD, SIGTERM and SIGINT, and waits for all its children: call it
 /// from a process that does nothing else, on its main thread.
 pub fn launch(input: impl Read, start: Start) -> Result<(), LaunchError> {
-    harden::harden()?;
+    let files = harden::harden()?;
     let mut json = zeroize::Zeroizing::new(Vec::with_capacity(64 * 1024));
     let read = input.take(MAX_HAND_OVER).read_to_end(&mut json);
     read.map_err(|e| LaunchError::HandOver(e.to_string()))?;
@@ -108,7 +108,7 @@ pub fn launch(input: impl Read, start: Start) -> Result<(), LaunchError> {
         .enable_all()
         .build()
         .map_err(|e| LaunchError::Machine(format!("a runtime: {e}")))?;
-    let outcome = runtime.block_on(run::run(hand_over, start));
+    let outcome = runtime.block_on(run::run(hand_over, start, files));
     // A thread that waits for a slow disk is not waited for.
     runtime.shutdown_background();
     outcome

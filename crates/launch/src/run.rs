@@ -12,6 +12,7 @@ use kluis_core::api::code;
 use kluis_core::api::runs::Stream;
 use kluis_core::api::session::SessionOpened;
 use kluis_core::run::{Blame, ExitStatus};
+use rustix::process::Rlimit;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -63,11 +64,11 @@ pub(crate) struct Attempt {
 }
 
 /// Runs the attempt to its reported end.
-pub(crate) async fn run(hand_over: HandOver, start: Start) -> Result<(), LaunchError> {
+pub(crate) async fn run(hand_over: HandOver, start: Start, files: Rlimit) -> Result<(), LaunchError> {
     let stopper = Stopper::new();
     let abandoned = listen_to_signals(stopper.clone()).map_err(|e| LaunchError::Machine(format!("signals: {e}")))?;
     tokio::select! {
-        outcome = attempt(hand_over, start, stopper) => outcome,
+        outcome = attempt(hand_over, start, files, stopper) => outcome,
         _ = abandoned => {
             child::end_leftovers(Duration::ZERO).await;
             Err(LaunchError::Abandoned)
@@ -75,7 +76,7 @@ pub(crate) async fn run(hand_over: HandOver, start: Start) -> Result<(), LaunchE
     }
 }
 
-async fn attempt(hand_over: HandOver, start: Start, stopper: Stopper) -> Result<(), LaunchError> {
+async fn attempt(hand_over: HandOver, start: Start, files: Rlimit, stopper: Stopper) -> Result<(), LaunchError> {
     // What can fail on this machine fails before the ticket is used.
     let work = WorkFolder::prepare(&hand_over.work_dir)?;
     let runtime = start.variable("XDG_RUNTIME_DIR").map(std::path::PathBuf::from);
@@ -87,7 +88,7 @@ async fn attempt(hand_over: HandOver, start: Start, stopper: Stopper) -> Result<
     );
     let reaper = Reaper::start().map_err(|e| LaunchError::Machine(format!("signals: {e}")))?;
     let path = start.variable("PATH").unwrap_or_default().to_owned();
-    let starter = Starter::new(start.stage, hand_over.confine, covers.clone(), path);
+    let starter = Starter { stage: start.stage, confine: hand_over.confine, covers: covers.clone(), path, files };
 
     let (session, opened) = redeem(&hand_over, &stopper).await?;
     let masking = Arc::new(Masking::new(Arc::new(SteadyClock::start())));

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use kluis_core::api::agents::Confine;
+use rustix::process::Rlimit;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -66,6 +67,8 @@ struct Plan {
     launcher: i32,
     wall: Wall,
     covers: Covers,
+    /// The limit of open files: soft and hard.
+    files: (Option<u64>, Option<u64>),
     program: Program,
 }
 
@@ -127,19 +130,17 @@ pub(crate) struct Started {
 #[derive(Debug)]
 pub(crate) struct Starter {
     /// How the launcher's own program is started as a stage.
-    stage: Vec<OsString>,
+    pub(crate) stage: Vec<OsString>,
     /// What the operator asked for.
-    confine: Confine,
-    covers: Covers,
+    pub(crate) confine: Confine,
+    pub(crate) covers: Covers,
     /// The launcher's `PATH`, where bubblewrap is looked for.
-    path: OsString,
+    pub(crate) path: OsString,
+    /// How many files a process of the run may have open: the launcher's own limit is higher.
+    pub(crate) files: Rlimit,
 }
 
 impl Starter {
-    pub(crate) fn new(stage: Vec<OsString>, confine: Confine, covers: Covers, path: OsString) -> Self {
-        Self { stage, confine, covers, path }
-    }
-
     /// Starts a program. With [`Confine::Auto`] the first wall that holds is taken, and trying it is the probe.
     pub(crate) async fn start(&self, program: &Program, reaper: &Reaper) -> Result<Started, StartError> {
         let walls: &[Wall] = match self.confine {
@@ -189,6 +190,7 @@ impl Starter {
             launcher: std::process::id().cast_signed(),
             wall,
             covers: self.covers.clone(),
+            files: (self.files.current, self.files.maximum),
             program: program.clone(),
         };
         ours.set_nonblocking(true).map_err(system("a socket pair"))?;

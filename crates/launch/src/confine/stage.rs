@@ -10,7 +10,9 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal, setpgid};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getppid, kill_process, set_parent_process_death_signal, setpgid, setrlimit,
+};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::{Plan, Report, Step, Wall, landlock};
@@ -75,6 +77,10 @@ fn become_program(plan: &Plan, launcher: &mut UnixStream) -> (Step, String) {
     // Asked after the signal is armed: a launcher that has died in between is not missed.
     if getppid() != Some(parent) {
         return (Step::Confine, "the launcher is not this process's parent".to_owned());
+    }
+    let (current, maximum) = plan.files;
+    if let Err(e) = setrlimit(Resource::Nofile, Rlimit { current, maximum }) {
+        return system("the limit of open files", e);
     }
     if plan.wall == Wall::Landlock {
         if let Err(reason) = landlock::restrict(&plan.covers) {

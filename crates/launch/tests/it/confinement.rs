@@ -155,6 +155,9 @@ async fn a_run_inherits_its_three_streams_and_nothing_else() {
         let run = Run::of_command(&["ls", "/proc/self/fd"]).await.hand_over("confine", json!(confine));
         assert_eq!(run.finish().await.succeeded(), "0\n1\n2\n3\n");
     }
+    let soft = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap();
+    let ended = Run::of_shell("ulimit -n").await.finish().await;
+    assert_eq!(ended.succeeded(), format!("{soft}\n"), "the launcher's own limit is higher");
 }
 
 #[tokio::test]
