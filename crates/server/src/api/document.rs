@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use kluis_core::api::Problem;
 use kluis_core::api::session::{HEADER_SESSION, HEADER_SIGNATURE};
+use kluis_core::api::{PREFIX, Problem};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Components, Content, Info, OpenApi, OpenApiBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
@@ -30,9 +30,26 @@ pub(super) fn base() -> OpenApi {
     components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new(HEADER_SESSION))));
     components
         .add_security_scheme("signature", SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new(HEADER_SIGNATURE))));
-    OpenApiBuilder::new()
-        .info(Info::new("Kluis", env!("CARGO_PKG_VERSION")))
-        .components(Some(components))
-        .security(Some([SecurityRequirement::new("token", [""; 0])]))
-        .build()
+    OpenApiBuilder::new().info(Info::new("Kluis", env!("CARGO_PKG_VERSION"))).components(Some(components)).build()
+}
+
+/// Says for every operation that does not say it itself how it is authenticated: launchers sign, everybody else has a
+/// token. So a route is public only when it says so (`security(())`), or when it is the redemption of a ticket, which is
+/// signed by the key that it brings.
+pub(super) fn secured(mut document: OpenApi) -> OpenApi {
+    let none = [""; 0];
+    let by = |name: &str| SecurityRequirement::new(name, none);
+    for (path, item) in &mut document.paths.paths {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+        for operation in operations.into_iter().flatten() {
+            let launcher = path.strip_prefix(PREFIX).is_some_and(|p| p.starts_with("/session/"));
+            let how = match (launcher, path.ends_with("/session/redeem")) {
+                (true, true) => by("signature"),
+                (true, false) => by("session").add("signature", none),
+                (false, _) => by("token"),
+            };
+            operation.security.get_or_insert_with(|| vec![how]);
+        }
+    }
+    document
 }

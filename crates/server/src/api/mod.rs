@@ -42,7 +42,7 @@ pub fn router(app: App) -> Router {
 
 /// The OpenAPI document.
 pub fn document() -> OpenApi {
-    routes().into_openapi()
+    document::secured(routes().into_openapi())
 }
 
 fn routes() -> OpenApiRouter<App> {

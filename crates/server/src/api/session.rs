@@ -72,7 +72,7 @@ async fn snapshot(State(app): State<App>, signed: SignedBytes) -> Result<Downloa
 }
 
 /// Reads secrets as the run. Recorded and committed before it is answered.
-#[utoipa::path(post, path = "/session/secrets", tag = "session", request_body = ReadSecrets,
+#[utoipa::path(post, path = "/session/secrets", tag = "session", operation_id = "session_secrets", request_body = ReadSecrets,
     responses((status = 200, body = SecretsRead), (status = "default", body = Problem)))]
 async fn secrets(State(app): State<App>, signed: Signed<ReadSecrets>) -> Result<Json<SecretsRead>> {
     Ok(Json(app.sessions().read(&signed.session, signed.body).await?))
@@ -86,21 +86,21 @@ async fn heartbeat(State(app): State<App>, signed: Signed<Heartbeat>) -> Result<
 }
 
 /// Appends log records. Sending some again is harmless.
-#[utoipa::path(post, path = "/session/logs", tag = "session", request_body = AppendLogs,
+#[utoipa::path(post, path = "/session/logs", tag = "session", operation_id = "session_logs", request_body = AppendLogs,
     responses((status = 200, body = Appended), (status = "default", body = Problem)))]
 async fn logs(State(app): State<App>, signed: Signed<AppendLogs>) -> Result<Json<Appended>> {
     Ok(Json(app.sessions().append_logs(&signed.session, signed.body).await?))
 }
 
 /// Appends metrics. Sending some again is harmless.
-#[utoipa::path(post, path = "/session/metrics", tag = "session", request_body = AppendMetrics,
+#[utoipa::path(post, path = "/session/metrics", tag = "session", operation_id = "session_metrics", request_body = AppendMetrics,
     responses((status = 200, body = Appended), (status = "default", body = Problem)))]
 async fn metrics(State(app): State<App>, signed: Signed<AppendMetrics>) -> Result<Json<Appended>> {
     Ok(Json(app.sessions().append_metrics(&signed.session, signed.body).await?))
 }
 
 /// Changes tags, properties or display name, of the run or of a child run.
-#[utoipa::path(patch, path = "/session/run", tag = "session", params(WhichRun), request_body = ChangeRun,
+#[utoipa::path(patch, path = "/session/run", tag = "session", operation_id = "session_change", params(WhichRun), request_body = ChangeRun,
     responses((status = 200, body = Done), (status = "default", body = Problem)))]
 async fn change(
     State(app): State<App>,
@@ -112,7 +112,7 @@ async fn change(
 }
 
 /// Uploads a piece of a file, at most 4 MiB. Pieces come in order; the file appears with the last one.
-#[utoipa::path(put, path = "/session/outputs/{*path}", tag = "session",
+#[utoipa::path(put, path = "/session/outputs/{*path}", tag = "session", operation_id = "session_output",
     params(("path" = String, Path), OutputQuery),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 200, body = Done), (status = "default", body = Problem)))]
