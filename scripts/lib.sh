@@ -10,14 +10,20 @@ say() { printf '%s==> %s%s\n' "$BOLD" "$*" "$PLAIN" >&2; }
 note() { printf '%s    %s%s\n' "$DIM" "$*" "$PLAIN" >&2; }
 die() { printf '%serror:%s %s\n' "$RED" "$PLAIN" "$*" >&2; exit 1; }
 
-# step NAME COMMAND...: runs it, and says how long it took.
+# step NAME COMMAND...: runs it, and says how long it took. Not `"$@" || die`: that would switch `set -e` off inside a
+# function, and only its last command would count. What fails ends the script, and `unfinished` says which step it was.
+STEP=''
 step() {
-  local name=$1 start=$SECONDS
+  local start=$SECONDS
+  STEP=$1
   shift
-  say "$name"
-  "$@" || die "$name failed"
+  say "$STEP"
+  "$@"
   note "$((SECONDS - start)) s"
+  STEP=''
 }
+unfinished() { [ -z "$STEP" ] || printf '%serror:%s %s failed\n' "$RED" "$PLAIN" "$STEP" >&2; }
+trap unfinished EXIT
 
 # quiet LOG COMMAND...: output goes to a file that is shown only when the command fails.
 quiet() {
@@ -70,6 +76,9 @@ default_python() {
     pythons | tail -n 1
   fi
 }
+
+# requirements FILE...: the packages that they list, one a line.
+requirements() { sed 's/ *#.*//; /^$/d' "$@" | sort -u; }
 
 # venv DIR PYTHON PACKAGE...: makes the environment once, installs the packages when their list changes.
 venv() {
