@@ -9,7 +9,7 @@ use std::path::Path;
 use kluis_core::api::session::RunContext;
 use kluis_core::plaintext::Plaintext;
 
-/// What a process needs to find programs, its home and its language. No `TERM`: its output is a pipe.
+/// What a process needs to find programs, its home and its language. `TERM` only on a terminal: else output is a pipe.
 const NODE: &[&str] = &["PATH", "HOME", "USER", "LANG", "TZ"];
 /// By prefix: languages, and what schedulers and accelerators tell a job.
 const PREFIXES: &[&str] = &["LC_", "CUDA_", "NVIDIA_", "ROCR_", "SLURM_", "OMP_"];
@@ -28,6 +28,12 @@ impl Environment {
         let mut environment = Self(kept.cloned().collect());
         environment.0.entry("PATH".into()).or_insert_with(|| DEFAULT_PATH.into());
         environment
+    }
+
+    /// What programs ask a terminal's kind by.
+    pub(crate) fn add_terminal(&mut self, launcher: &[(OsString, OsString)]) {
+        let terminal = |(name, _): &&(OsString, OsString)| name == "TERM" || name == "COLORTERM";
+        self.0.extend(launcher.iter().filter(terminal).cloned());
     }
 
     pub(crate) fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {

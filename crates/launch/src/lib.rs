@@ -9,6 +9,7 @@
 //! | snapshot, interpreter, declared secrets | `prepare`, `python`, `environment` |
 //! | namespaces, Landlock, the stage in between | `confine` |
 //! | who may ask, and what | `membership`, `broker`, `secrets` |
+//! | whoever waits for the command | [`console`] |
 //! | log, metrics, files on their way | `logs`, `metrics`, `files`, `outbox`, `masking` |
 //! | sign of life, notices | `heartbeat` |
 //!
@@ -18,6 +19,7 @@ mod broker;
 mod child;
 mod clock;
 mod confine;
+pub mod console;
 mod ending;
 mod environment;
 mod files;
@@ -40,6 +42,7 @@ mod secrets;
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
 
 pub use harden::HardenError;
 use kluis_core::api::agents::HandOver;
@@ -103,15 +106,24 @@ pub fn launch(input: impl Read, start: Start) -> Result<(), LaunchError> {
         LaunchError::HandOver(format!("not a hand-over of this version (line {}, column {})", e.line(), e.column()))
     })?;
     drop(json);
+    let connection = hand_over.console.map(|_| take_standard_output()).transpose();
+    let connection = connection.map_err(|e| LaunchError::Machine(format!("standard output: {e}")))?;
     // One thread, and the main one: the user's process dies with the thread that started it.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| LaunchError::Machine(format!("a runtime: {e}")))?;
-    let outcome = runtime.block_on(run::run(hand_over, start, files));
+    let outcome = runtime.block_on(run::run(hand_over, connection, start, files));
     // A thread that waits for a slow disk is not waited for.
     runtime.shutdown_background();
     outcome
+}
+
+/// The connection to whoever waits for the command, under a number that no other process inherits.
+fn take_standard_output() -> std::io::Result<OwnedFd> {
+    let connection = std::io::stdout().as_fd().try_clone_to_owned()?;
+    rustix::stdio::dup2_stdout(std::io::stderr())?;
+    Ok(connection)
 }
 
 /// Removes what launchers of this user left in memory-backed folders when they were killed: sockets, and secrets that

@@ -10,6 +10,7 @@ use kluis_core::api::session::AppendLogs;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
+use crate::console::{self, Screen};
 use crate::masking::Masking;
 use crate::outbox::{Outbox, Weight};
 
@@ -69,6 +70,13 @@ impl Logs {
         }
     }
 
+    async fn put(&self, stream: Stream, data: &[u8], screen: Option<&Screen>) {
+        self.append(stream, data);
+        if let Some(screen) = screen {
+            screen.show(stream, data).await;
+        }
+    }
+
     /// Sends records until the log is closed and everything is sent.
     pub(crate) async fn send_all(&self) {
         self.outbox.send_all(|_, records| async { self.session.logs(&AppendLogs { records }).await }).await;
@@ -98,7 +106,10 @@ impl Logs {
     ///
     /// When the buffer is full this stops reading, so the process waits in its next write: nothing is lost, and the log
     /// says why.
-    pub(crate) async fn capture(&self, mut pipe: pipe::Receiver, stream: Stream) {
+    ///
+    /// Whoever waits for the command at a `screen` sees the same, and sooner.
+    pub(crate) async fn capture(&self, mut pipe: pipe::Receiver, stream: Stream, screen: Option<&Screen>) {
+        let quiet = if screen.is_some() { console::QUIET } else { QUIET };
         let mut masked = self.masking.stream(stream, self.rank);
         let mut buffer = zeroize::Zeroizing::new(vec![0; MAX_RECORD]);
         loop {
@@ -109,11 +120,11 @@ impl Logs {
             }
             let read = pipe.read(&mut buffer);
             let outcome = if masked.holds() {
-                match tokio::time::timeout(QUIET, read).await {
+                match tokio::time::timeout(quiet, read).await {
                     Ok(outcome) => outcome,
                     Err(_quiet) => {
                         let held = masked.idle();
-                        self.append(stream, &held);
+                        self.put(stream, &held, screen).await;
                         // What is still held is most of a value: it waits for more.
                         pipe.read(&mut buffer).await
                     }
@@ -123,13 +134,15 @@ impl Logs {
             };
             match outcome {
                 Ok(0) => break,
-                Ok(length) => self.append(stream, &masked.push(&buffer[..length])),
+                // A terminal that no process has open any more says so.
+                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => break,
+                Ok(length) => self.put(stream, &masked.push(&buffer[..length]), screen).await,
                 Err(error) => {
                     self.system(&format!("the run's output can not be read any further: {error}"));
                     break;
                 }
             }
         }
-        self.append(stream, &masked.finish());
+        self.put(stream, &masked.finish(), screen).await;
     }
 }

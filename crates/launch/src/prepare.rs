@@ -35,6 +35,9 @@ pub(crate) async fn prepare(attempt: &Attempt) -> Result<Program, Ending> {
     attempt.work.make_collected()?;
     attempt.phase.set("preparing");
     let mut environment = Environment::of_node(&attempt.environment);
+    if attempt.on_a_terminal {
+        environment.add_terminal(&attempt.environment);
+    }
     environment.add_run(&attempt.desk.context);
     environment.add_kluis(
         &attempt.desk.context,

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 
-use crate::confine::{Program, StartError, Starter, Step};
+use crate::confine::{Input, Program, StartError, Starter, Step};
 use crate::environment::Environment;
 use crate::reaper::Reaper;
 
@@ -59,7 +59,7 @@ pub(crate) async fn probe(
         environment: environment.to_vec(),
         folder: folder.to_owned(),
     };
-    let mut started = starter.start(&program, reaper).await?;
+    let mut started = starter.start(&program, Input::Empty, reaper).await?;
     let mut answer = Vec::new();
     let listen = async {
         let _ended = (&mut started.stdout).take(MAX_ANSWER).read_to_end(&mut answer).await;

@@ -1,6 +1,7 @@
 //! One attempt of one run, from its ticket to its end.
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ use tokio::time::Instant;
 
 use crate::broker::{Broker, Desk, News};
 use crate::clock::SteadyClock;
-use crate::confine::{Covers, Program, Started, Starter, Wall};
+use crate::confine::{Covers, Input, Program, Started, Starter, Wall};
+use crate::console::{Front, Line};
 use crate::ending::Ending;
 use crate::heartbeat::{Phase, Stopper, beat};
 use crate::logs::Logs;
@@ -60,15 +62,24 @@ pub(crate) struct Attempt {
     pub(crate) environment: Vec<(OsString, OsString)>,
     /// The interpreter that this machine uses.
     pub(crate) python: Option<String>,
+    /// Whether the program gets a terminal.
+    pub(crate) on_a_terminal: bool,
     pub(crate) grace: Duration,
 }
 
 /// Runs the attempt to its reported end.
-pub(crate) async fn run(hand_over: HandOver, start: Start, files: Rlimit) -> Result<(), LaunchError> {
+pub(crate) async fn run(
+    hand_over: HandOver,
+    connection: Option<OwnedFd>,
+    start: Start,
+    files: Rlimit,
+) -> Result<(), LaunchError> {
+    let front = hand_over.console.zip(connection).map(|(console, connection)| Front::new(connection, console));
+    let front = front.transpose().map_err(|e| LaunchError::Machine(format!("the console: {e}")))?;
     let stopper = Stopper::new();
     let abandoned = listen_to_signals(stopper.clone()).map_err(|e| LaunchError::Machine(format!("signals: {e}")))?;
     tokio::select! {
-        outcome = attempt(hand_over, start, files, stopper) => outcome,
+        outcome = attempt(hand_over, front, start, files, stopper) => outcome,
         _ = abandoned => {
             child::end_leftovers(Duration::ZERO).await;
             Err(LaunchError::Abandoned)
@@ -76,7 +87,13 @@ pub(crate) async fn run(hand_over: HandOver, start: Start, files: Rlimit) -> Res
     }
 }
 
-async fn attempt(hand_over: HandOver, start: Start, files: Rlimit, stopper: Stopper) -> Result<(), LaunchError> {
+async fn attempt(
+    hand_over: HandOver,
+    front: Option<Front>,
+    start: Start,
+    files: Rlimit,
+    stopper: Stopper,
+) -> Result<(), LaunchError> {
     // What can fail on this machine fails before the ticket is used.
     let work = WorkFolder::prepare(&hand_over.work_dir)?;
     let runtime = start.variable("XDG_RUNTIME_DIR").map(std::path::PathBuf::from);
@@ -125,9 +142,10 @@ async fn attempt(hand_over: HandOver, start: Start, files: Rlimit, stopper: Stop
         stopper,
         environment: start.environment,
         python: hand_over.python,
+        on_a_terminal: front.as_ref().is_some_and(Front::is_terminal),
         grace: Duration::from_secs(hand_over.grace_seconds),
     };
-    let ending = attempt.execute().await;
+    let ending = attempt.execute(front).await;
     let reported = finish::finish(&attempt, ending, senders).await;
     heart.abort();
     reported
@@ -188,13 +206,13 @@ async fn redeem(hand_over: &HandOver, stopper: &Stopper) -> Result<(Session, Ses
 
 impl Attempt {
     /// Prepares, starts and watches the user's process, until nothing of the run is left but its log.
-    async fn execute(&self) -> Ending {
+    async fn execute(&self, front: Option<Front>) -> Ending {
         let prepared = tokio::select! {
             prepared = prepare::prepare(self) => prepared,
             stop = self.stopper.wanted() => Err(stop.into()),
         };
         match prepared {
-            Ok(program) => self.supervise(program).await.unwrap_or_else(|ending| ending),
+            Ok(program) => self.supervise(program, front).await.unwrap_or_else(|ending| ending),
             Err(ending) => {
                 child::end_leftovers(Duration::ZERO).await;
                 ending
@@ -202,11 +220,14 @@ impl Attempt {
         }
     }
 
-    async fn supervise(&self, program: Program) -> Result<Ending, Ending> {
+    async fn supervise(&self, program: Program, front: Option<Front>) -> Result<Ending, Ending> {
         let socket = self.private.socket();
         let broker = Broker::listen(&socket, self.desk.clone())
             .map_err(|e| Ending::not_started(Blame::Kluis, format!("the run's socket could not be made: {e}")))?;
-        let started = self.starter.start(&program, &self.reaper).await?;
+        let line = front.map(Front::open).transpose();
+        let line = line.map_err(|e| Ending::not_started(Blame::Kluis, format!("the command's console: {e}")))?;
+        let input = line.as_ref().map_or(Input::Empty, Line::input);
+        let started = self.starter.start(&program, input, &self.reaper).await?;
         drop(program);
         self.reaper.keep_only(started.pid);
         self.desk.logs.system(match started.wall {
@@ -216,10 +237,19 @@ impl Attempt {
         });
         self.phase.set("running");
         let Started { pid, stdout, stderr, .. } = started;
-        let captures = [(stdout, Stream::Stdout), (stderr, Stream::Stderr)].map(|(pipe, stream)| {
-            let logs = self.desk.logs.clone();
-            tokio::spawn(async move { logs.capture(pipe, stream).await })
+        let mut written = vec![(stdout, Stream::Stdout), (stderr, Stream::Stderr)];
+        let mut waiting = None;
+        let screen = line.map(|line| {
+            let (keys, screen, terminal) = line.split();
+            written.extend(terminal.map(|terminal| (terminal, Stream::Stdout)));
+            waiting = Some(tokio::spawn(keys.pass_on(pid, screen.clone(), self.stopper.clone())));
+            screen
         });
+        let capture = |(pipe, stream)| {
+            let (logs, screen) = (self.desk.logs.clone(), screen.clone());
+            tokio::spawn(async move { logs.capture(pipe, stream, screen.as_deref()).await })
+        };
+        let captures: Vec<_> = written.into_iter().map(capture).collect();
         let exit = self.watch(pid).await;
         let leftovers = child::end_leftovers(LEFTOVER_GRACE.min(self.grace)).await;
         if leftovers > 0 {
@@ -230,6 +260,10 @@ impl Attempt {
             if tokio::time::timeout(DRAIN_PATIENCE, &mut capture).await.is_err() {
                 capture.abort();
             }
+        }
+        // Whoever waits has seen everything; their connection closes here.
+        if let Some(waiting) = waiting {
+            waiting.abort();
         }
         self.desk.secrets.wipe();
         Ok(Ending::of_process(exit, self.stopper.now()))

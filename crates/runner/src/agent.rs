@@ -1,13 +1,14 @@
 //! The agent's loop. One task per job: hand over, confirm, watch, report, clean up. Stopping the agent stops leasing and
 //! leaves jobs alone: they are the launchers', and the next agent finds them in the journal.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kluis_client::Error;
 use kluis_core::api::agents::{
-    AttemptId, Confine, ConfirmAttempt, EngineEvent, HandOver, Lease, LeaseRequest, LocalRun, ReportAttempt,
+    AttemptId, Confine, ConfirmAttempt, Console, EngineEvent, HandOver, Lease, LeaseRequest, LocalRun, ReportAttempt,
 };
 use kluis_core::name::ComputeName;
 use tokio::sync::Semaphore;
@@ -71,13 +72,30 @@ pub struct Agent<B, E> {
     engine: Arc<E>,
     options: Arc<AgentOptions>,
     journal: Journal,
+    attached: Option<Arc<Attached>>,
+}
+
+/// Somebody waits for the one run of an agent, and has its standard streams.
+#[derive(Debug)]
+struct Attached {
+    console: Console,
+    /// The launcher's end of the connection, until it is handed over.
+    connection: Mutex<Option<OwnedFd>>,
 }
 
 impl<B: Board, E: Executor> Agent<B, E> {
     /// An agent with its state folder made.
     pub fn new(board: B, engine: E, options: AgentOptions) -> Result<Self, AgentError> {
         let journal = Journal::open(&options.state)?;
-        Ok(Self { board: Arc::new(board), engine: Arc::new(engine), options: Arc::new(options), journal })
+        let (board, engine, options) = (Arc::new(board), Arc::new(engine), Arc::new(options));
+        Ok(Self { board, engine, options, journal, attached: None })
+    }
+
+    /// The first job's launcher gets this end of a connection to whoever waits for the job.
+    #[must_use]
+    pub fn attached(mut self, console: Console, connection: OwnedFd) -> Self {
+        self.attached = Some(Arc::new(Attached { console, connection: Mutex::new(Some(connection)) }));
+        self
     }
 
     /// Serves until `stop`, or until the one run that it serves has ended. Jobs go on.
@@ -157,7 +175,9 @@ impl<B: Board, E: Executor> Agent<B, E> {
     }
 
     fn worker(&self, place: Place) -> Worker<B, E> {
-        Worker { board: self.board.clone(), engine: self.engine.clone(), options: self.options.clone(), place }
+        let Self { board, engine, options, attached, .. } = self;
+        let (board, engine, options) = (board.clone(), engine.clone(), options.clone());
+        Worker { board, engine, options, place, attached: attached.clone() }
     }
 }
 
@@ -167,6 +187,7 @@ struct Worker<B, E> {
     engine: Arc<E>,
     options: Arc<AgentOptions>,
     place: Place,
+    attached: Option<Arc<Attached>>,
 }
 
 impl<B: Board, E: Executor> Worker<B, E> {
@@ -198,6 +219,11 @@ impl<B: Board, E: Executor> Worker<B, E> {
         };
         let mut covered = self.options.covered.clone();
         covered.push(self.options.state.clone());
+        let attached = self.attached.as_ref().and_then(|attached| {
+            let connection = attached.connection.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+            Some((attached.console, connection))
+        });
+        let (console, connection) = attached.unzip();
         let job = Job {
             hand_over: HandOver {
                 address,
@@ -209,10 +235,12 @@ impl<B: Board, E: Executor> Worker<B, E> {
                 python: self.options.python.clone(),
                 grace_seconds: self.options.grace_seconds,
                 confine: self.options.confine,
+                console,
             },
             spec: lease.job,
             log: self.place.log(),
             devices: slot.devices[..wanted].to_vec(),
+            connection,
         };
         let submitted = self.engine.submit(job).await.map_err(|error| match error {
             SubmitError::Refused(reason) => (EngineEvent::Refused, reason),

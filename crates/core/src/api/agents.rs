@@ -159,6 +159,25 @@ pub struct AttemptsQuery {
     pub after: Option<String>,
 }
 
+/// Where a command that somebody waits for has its standard streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Console {
+    /// The size of the terminal that the command gets; absent: it gets pipes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<TerminalSize>,
+}
+
+/// How large a terminal is, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TerminalSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
 #[cfg(feature = "plaintext")]
 mod carrying {
     use super::{AttemptId, Deserialize, JobSpec, Serialize, Timestamp};
@@ -216,6 +235,10 @@ mod carrying {
         /// How the user's process is confined.
         #[serde(default)]
         pub confine: super::Confine,
+        /// Present for `kluis exec`: the launcher's standard output is a connection to whoever typed the command.
+        /// Absent: standard input of the user's process is empty, and what it writes goes to the log alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub console: Option<super::Console>,
     }
 
     fn grace_seconds() -> u64 {

@@ -10,7 +10,7 @@ mod landlock;
 pub(crate) mod stage;
 
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -61,12 +61,25 @@ pub(crate) struct Program {
     pub(crate) folder: PathBuf,
 }
 
+/// What a program reads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Input<'i> {
+    /// Nothing.
+    Empty,
+    /// This end of a pipe.
+    Pipe(BorrowedFd<'i>),
+    /// This terminal, where it also writes.
+    Terminal(BorrowedFd<'i>),
+}
+
 /// Everything that a stage is told.
 #[derive(Debug, Serialize, Deserialize)]
 struct Plan {
     launcher: i32,
     wall: Wall,
     covers: Covers,
+    /// Whether the input that was sent ahead is the program's terminal.
+    terminal: bool,
     /// The limit of open files: soft and hard.
     files: (Option<u64>, Option<u64>),
     program: Program,
@@ -142,7 +155,12 @@ pub(crate) struct Starter {
 
 impl Starter {
     /// Starts a program. With [`Confine::Auto`] the first wall that holds is taken, and trying it is the probe.
-    pub(crate) async fn start(&self, program: &Program, reaper: &Reaper) -> Result<Started, StartError> {
+    pub(crate) async fn start(
+        &self,
+        program: &Program,
+        input: Input<'_>,
+        reaper: &Reaper,
+    ) -> Result<Started, StartError> {
         let walls: &[Wall] = match self.confine {
             Confine::Auto => &[Wall::Bwrap, Wall::Landlock],
             Confine::Bwrap => &[Wall::Bwrap],
@@ -151,7 +169,7 @@ impl Starter {
         };
         let mut reasons = Vec::new();
         for wall in walls {
-            match self.start_behind(*wall, program, reaper).await {
+            match self.start_behind(*wall, program, input, reaper).await {
                 Err(StartError { step: Step::Confine, reason }) => reasons.push(reason),
                 outcome => return outcome,
             }
@@ -163,9 +181,16 @@ impl Starter {
         )))
     }
 
-    async fn start_behind(&self, wall: Wall, program: &Program, reaper: &Reaper) -> Result<Started, StartError> {
+    async fn start_behind(
+        &self,
+        wall: Wall,
+        program: &Program,
+        input: Input<'_>,
+        reaper: &Reaper,
+    ) -> Result<Started, StartError> {
         let system = |what: &'static str| move |e: std::io::Error| StartError::confine(format!("{what}: {e}"));
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(system("a socket pair"))?;
+        send_input(&ours, input).map_err(|e| StartError::confine(format!("a socket pair: {e}")))?;
         let (stdout, child_stdout) = capture_pipe().map_err(system("a pipe"))?;
         let (stderr, child_stderr) = capture_pipe().map_err(system("a pipe"))?;
         let mut argv = match wall {
@@ -190,6 +215,7 @@ impl Starter {
             launcher: std::process::id().cast_signed(),
             wall,
             covers: self.covers.clone(),
+            terminal: matches!(input, Input::Terminal(_)),
             files: (self.files.current, self.files.maximum),
             program: program.clone(),
         };
@@ -210,6 +236,19 @@ impl Starter {
             }
         }
     }
+}
+
+/// The first byte to a stage, and with it what the program will read.
+fn send_input(stage: &std::os::unix::net::UnixStream, input: Input<'_>) -> rustix::io::Result<()> {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    let sent;
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut with = SendAncillaryBuffer::new(&mut space);
+    if let Input::Pipe(input) | Input::Terminal(input) = input {
+        sent = [input];
+        with.push(SendAncillaryMessage::ScmRights(&sent));
+    }
+    sendmsg(stage, &[std::io::IoSlice::new(&[0])], &mut with, SendFlags::empty()).map(drop)
 }
 
 /// Sends the plan and hears the stage out. `Err(None)`: whatever was started ended before it had anything to say.

@@ -1,17 +1,21 @@
 //! The stage: the launcher's own program, started once more, on its way to becoming a program of the run.
 //!
-//! In order: read the plan; behind bubblewrap, end bubblewrap's process and wait until the launcher has adopted this
-//! one; lead a process group; die with the launcher; restrict itself; report; become the program. The connection closes
+//! In order: receive what the program will read, and the plan; behind bubblewrap, end bubblewrap's process and wait until
+//! the launcher has adopted this one; lead a session, so that no terminal but the program's own is within reach; die with
+//! the launcher; restrict itself; report; become the program. The connection closes
 //! itself when the program takes over, which is how the launcher knows that it has.
 
-use std::io::{Read, Write};
+use std::io::{IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{
-    Pid, Resource, Rlimit, Signal, getppid, kill_process, set_parent_process_death_signal, setpgid, setrlimit,
+    Pid, Resource, Rlimit, Signal, getpgid, getppid, ioctl_tiocsctty, kill_process, set_parent_process_death_signal,
+    setpgid, setrlimit, setsid,
 };
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -23,8 +27,9 @@ const MAX_PLAN: u32 = 64 * 1024 * 1024;
 /// Runs the stage on the connection that standard input is. Returns only when it could not become the program.
 pub(crate) fn run() -> u8 {
     let Ok(mut launcher) = take_standard_input() else { return 126 };
+    let Ok(input) = receive_input(&launcher) else { return 126 };
     let Some(plan) = read_plan(&mut launcher) else { return 126 };
-    let (step, reason) = become_program(&plan, &mut launcher);
+    let (step, reason) = become_program(&plan, input, &mut launcher);
     report(&mut launcher, &Report::Failed { step, reason });
     126
 }
@@ -43,6 +48,44 @@ fn take_standard_input() -> std::io::Result<UnixStream> {
     Ok(connection.into())
 }
 
+/// What comes with the first byte.
+fn receive_input(launcher: &UnixStream) -> std::io::Result<Option<OwnedFd>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut with = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let received = recvmsg(launcher, &mut [IoSliceMut::new(&mut byte)], &mut with, RecvFlags::CMSG_CLOEXEC)?;
+    if received.bytes != 1 {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    let mut input = None;
+    for message in with.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            input = descriptors.last();
+        }
+    }
+    Ok(input)
+}
+
+/// Leads a session of its own, and with it a process group. Whoever leads a group already joins the launcher's first.
+fn lead_a_session(launcher: Pid) -> rustix::io::Result<()> {
+    if setsid().is_ok() {
+        return Ok(());
+    }
+    setpgid(None, Some(getpgid(Some(launcher))?))?;
+    setsid().map(drop)
+}
+
+/// Puts the program's input, and its terminal, in their places.
+fn connect(input: &OwnedFd, terminal: bool) -> rustix::io::Result<()> {
+    rustix::stdio::dup2_stdin(input)?;
+    if terminal {
+        ioctl_tiocsctty(input)?;
+        rustix::stdio::dup2_stdout(input)?;
+        rustix::stdio::dup2_stderr(input)?;
+    }
+    Ok(())
+}
+
 fn read_plan(launcher: &mut UnixStream) -> Option<Plan> {
     let mut length = [0; 4];
     launcher.read_exact(&mut length).ok()?;
@@ -55,7 +98,7 @@ fn read_plan(launcher: &mut UnixStream) -> Option<Plan> {
     serde_json::from_slice(&json).ok()
 }
 
-fn become_program(plan: &Plan, launcher: &mut UnixStream) -> (Step, String) {
+fn become_program(plan: &Plan, input: Option<OwnedFd>, launcher: &mut UnixStream) -> (Step, String) {
     let system = |what: &str, e: rustix::io::Errno| (Step::Confine, format!("{what}: {e}"));
     let Some(parent) = Pid::from_raw(plan.launcher) else { return (Step::Confine, "no launcher".to_owned()) };
     if plan.wall == Wall::Bwrap
@@ -68,8 +111,8 @@ fn become_program(plan: &Plan, launcher: &mut UnixStream) -> (Step, String) {
             std::thread::yield_now();
         }
     }
-    if let Err(e) = setpgid(None, None) {
-        return system("a process group", e);
+    if let Err(e) = lead_a_session(parent) {
+        return system("a session", e);
     }
     if let Err(e) = set_parent_process_death_signal(Some(Signal::KILL)) {
         return system("dying with the launcher", e);
@@ -77,6 +120,11 @@ fn become_program(plan: &Plan, launcher: &mut UnixStream) -> (Step, String) {
     // Asked after the signal is armed: a launcher that has died in between is not missed.
     if getppid() != Some(parent) {
         return (Step::Confine, "the launcher is not this process's parent".to_owned());
+    }
+    if let Some(input) = &input
+        && let Err(e) = connect(input, plan.terminal)
+    {
+        return system("the program's standard streams", e);
     }
     let (current, maximum) = plan.files;
     if let Err(e) = setrlimit(Resource::Nofile, Rlimit { current, maximum }) {

@@ -18,6 +18,7 @@ pub(crate) struct Run {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) hand_over: Value,
     environment: Vec<(String, String)>,
+    stdout: Stdio,
 }
 
 /// A launcher that runs.
@@ -74,7 +75,7 @@ impl Run {
             "address": fake.address, "ca_sha256": fake.pin, "ticket": "kls_tkt_test", "work_dir": work,
             "attempt": {"workspace": "default", "run": "test_1", "attempt": 1}, "grace_seconds": 2,
         });
-        Self { fake, folder, hand_over, environment: Vec::new() }
+        Self { fake, folder, hand_over, environment: Vec::new(), stdout: Stdio::piped() }
     }
 
     /// Changes the run's context.
@@ -100,6 +101,14 @@ impl Run {
         self
     }
 
+    /// As `kluis exec` starts it; the other end of the connection.
+    pub(crate) fn console(self, console: Value) -> (Self, tokio::net::UnixStream) {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let run = Self { stdout: std::os::fd::OwnedFd::from(theirs).into(), ..self.hand_over("console", console) };
+        (run, tokio::net::UnixStream::from_std(ours).unwrap())
+    }
+
     pub(crate) async fn start(self) -> Running {
         let mut child = Command::new(env!("CARGO_BIN_EXE_kluis-launch"))
             .env_clear()
@@ -107,7 +116,7 @@ impl Run {
             .env("HOME", "/nonexistent")
             .envs(self.environment)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdout(self.stdout)
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()

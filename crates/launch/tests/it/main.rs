@@ -5,6 +5,7 @@
 
 mod broker;
 mod confinement;
+mod console;
 mod fake;
 mod harness;
 mod life;

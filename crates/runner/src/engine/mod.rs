@@ -3,6 +3,7 @@
 
 mod process;
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use kluis_core::api::agents::{HandOver, JobSpec};
@@ -19,6 +20,8 @@ pub struct Job {
     pub log: PathBuf,
     /// The devices of the slot that it runs in; the job sees these and no others.
     pub devices: Vec<String>,
+    /// For a job with a console: the launcher's standard output, a connection to whoever waits for the job.
+    pub connection: Option<OwnedFd>,
 }
 
 /// A job that an engine has taken.

@@ -56,7 +56,7 @@ impl ProcessEngine {
         (boot == self.boot && start_time(pid)?.to_string() == started).then_some(pid)
     }
 
-    fn spawn(&self, job: &Job) -> Result<Submitted, SubmitError> {
+    fn spawn(&self, job: Job) -> Result<Submitted, SubmitError> {
         let unable = |what: &str, error: &dyn std::fmt::Display| SubmitError::Unable(format!("{what}: {error}"));
         let log = OpenOptions::new()
             .write(true)
@@ -73,7 +73,7 @@ impl ProcessEngine {
         command.current_dir(&job.hand_over.work_dir).process_group(0);
         let mut child = command
             .stdin(Stdio::piped())
-            .stdout(log)
+            .stdout(job.connection.map_or_else(|| Stdio::from(log), Stdio::from))
             .stderr(errors)
             .spawn()
             .map_err(|e| unable(&format!("the launcher {}", self.launcher.display()), &e))?;
@@ -91,7 +91,7 @@ impl ProcessEngine {
 
 impl Executor for ProcessEngine {
     async fn submit(&self, job: Job) -> Result<Submitted, SubmitError> {
-        self.spawn(&job)
+        self.spawn(job)
     }
 
     async fn status(&self, handle: &str) -> JobStatus {
