@@ -39,7 +39,7 @@ pub struct Parts {
     pub installation: InstallationId,
     /// The installation's epoch: moves when a backup is restored.
     pub epoch: u64,
-    /// The certificate authority's certificate, as clients pin it; absent with a site's own certificate.
+    /// The certificate authority's certificate, as clients pin it.
     pub ca: Option<Arc<CaCertificate>>,
     /// Failures to sign in.
     pub throttle: Throttle,
@@ -49,7 +49,7 @@ pub struct Parts {
     pub membership: Mutex<()>,
 }
 
-/// The private authority's certificate.
+/// The certificate of the authority that vouches for the server: the private one, or a site's.
 #[derive(Clone, Debug)]
 pub struct CaCertificate {
     /// As PEM, what `GET /ca` answers.

@@ -13,6 +13,8 @@ use rustls_pki_types::DnsName;
 use zeroize::Zeroizing;
 
 use crate::app::Settings;
+use crate::server::StartError;
+use crate::tls;
 
 /// Where a server listens unless told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8443";
@@ -84,6 +86,16 @@ pub enum TlsSource {
         /// Its key.
         key: PathBuf,
     },
+}
+
+impl TlsSource {
+    /// Whether the server can be reached under this name: whether the certificate was made out for it. The private
+    /// authority's is made out for every name that the server is started with.
+    pub fn is_for(&self, host: &HostName) -> Result<bool, StartError> {
+        let Self::Files { certificate, key } = self else { return Ok(true) };
+        let (chain, _) = tls::from_files(certificate, key)?;
+        Ok(chain.first().is_some_and(|certificate| tls::is_for(certificate, host)))
+    }
 }
 
 /// Where the root key comes from.

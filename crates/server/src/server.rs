@@ -1,7 +1,7 @@
 //! A server's life: open what is there or make it, listen, work in the background, stop in order. What can wait is not
 //! done before the port is open.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -75,6 +75,7 @@ pub struct Server;
 pub struct Running {
     address: SocketAddr,
     app: App,
+    root_key: PathBuf,
     first_start: Option<FirstStart>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -106,7 +107,7 @@ impl Server {
         tasks.spawn(listen::serve(listener, tls, api::router(app.clone()), stop.clone()));
         background::start(&app, certificate, options.tls.clone(), &tasks);
         tasks.close();
-        Ok(Running { address, app, first_start, stop, tasks })
+        Ok(Running { address, app, root_key: root::path(&options), first_start, stop, tasks })
     }
 
     /// The application without a listener and without background work: for tests, and for work on a stopped server.
@@ -127,7 +128,8 @@ async fn prepare(options: &ServerOptions) -> Result<Prepared, StartError> {
     let Opened { store, vault, installation, first_start } = open(options).await?;
     let certificate = certificate(options, &store, &vault, &installation, options.clock.now()).await?;
     let blobs = Blobs::local(&options.data.join("blobs"), vault.clone(), options.settings.blobs)?;
-    let ca = certificate.authority.as_ref().map(|a| Arc::new(CaCertificate { pem: a.pem(), sha256: a.sha256() }));
+    let own = certificate.authority.as_ref().map(|a| CaCertificate { pem: a.pem(), sha256: a.sha256() });
+    let ca = own.or_else(|| tls::pinned(&certificate.shown.chain())).map(Arc::new);
     let app = App::new(Parts {
         store,
         vault,
@@ -152,9 +154,19 @@ impl Running {
         self.address
     }
 
-    /// The authority's pin; `None` with a site's own certificate.
+    /// What clients pin: the private authority's certificate, or the last one of a site's chain.
     pub fn ca_sha256(&self) -> Option<&str> {
         self.app.ca.as_ref().map(|ca| ca.sha256.as_str())
+    }
+
+    /// Whether a token is one of this installation's, and works. Asked in this process: the token goes nowhere.
+    pub async fn knows(&self, token: &Plaintext) -> bool {
+        self.app.sign_in(token.expose(), IpAddr::V4(Ipv4Addr::LOCALHOST)).await.is_ok()
+    }
+
+    /// Where the root key's file, or a passphrase's parameters, are.
+    pub fn root_key(&self) -> &Path {
+        &self.root_key
     }
 
     /// The owner's login, at the first start only; taken once.

@@ -1,16 +1,22 @@
 //! TLS 1.3 and nothing older. The installation's private authority may only vouch for the installation's own names
 //! (critical name constraints), so its pin on a client opens nothing else; authority and server key stand sealed in the
-//! store. The server sends its certificate and the authority's, so that a client can find what it pinned.
+//! store. The server sends its certificate and the authority's, so that a client can find what it pinned. A site's own
+//! chain works the same way: clients pin its last certificate (docs/adr/0013).
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use data_encoding::{BASE64, HEXLOWER};
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use sha2::{Digest, Sha256};
+
+use crate::app::CaCertificate;
+use crate::config::HostName;
 
 pub(crate) mod authority;
 
@@ -45,6 +51,11 @@ pub(crate) struct Shown(RwLock<Arc<CertifiedKey>>);
 impl Shown {
     pub(crate) fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Arc<Self>, TlsError> {
         Ok(Arc::new(Self(RwLock::new(certified(chain, key)?))))
+    }
+
+    /// What is shown now, the server's own certificate first.
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).cert.clone()
     }
 
     pub(crate) fn show(
@@ -84,11 +95,36 @@ pub(crate) fn from_files(
     let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect)
         .map_err(|e| file(certificate, e.to_string()))?;
-    if chain.is_empty() {
-        return Err(file(certificate, "there is no certificate in it".into()));
+    match chain.len() {
+        0 => return Err(file(certificate, "there is no certificate in it".into())),
+        1 => {
+            let reason = "the chain is the server's certificate alone, and clients recognise a server by its authority: \
+                          append the certificates up to the authority's own";
+            return Err(file(certificate, reason.into()));
+        }
+        _ => {}
     }
     let private = PrivateKeyDer::from_pem_file(key).map_err(|e| file(key, e.to_string()))?;
     Ok((chain, private))
+}
+
+/// Whether a certificate was made out for this host.
+pub(crate) fn is_for(certificate: &CertificateDer<'_>, host: &HostName) -> bool {
+    let Ok(name) = ServerName::try_from(host.to_string()) else { return false };
+    let parsed = ParsedCertificate::try_from(certificate);
+    parsed.is_ok_and(|certificate| rustls::client::verify_server_name(&certificate, &name).is_ok())
+}
+
+/// What clients pin of a chain: its last certificate, the authority's.
+pub(crate) fn pinned(chain: &[CertificateDer<'_>]) -> Option<CaCertificate> {
+    let ca = chain.last()?;
+    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    for line in BASE64.encode(ca).as_bytes().chunks(64) {
+        pem.extend(line.iter().copied().map(char::from));
+        pem.push('\n');
+    }
+    pem.push_str("-----END CERTIFICATE-----\n");
+    Some(CaCertificate { pem, sha256: HEXLOWER.encode(&Sha256::digest(ca)) })
 }
 
 fn certified(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Arc<CertifiedKey>, TlsError> {

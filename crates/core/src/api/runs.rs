@@ -131,6 +131,18 @@ pub struct RunView {
     /// The declared secrets, if any were declared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<Vec<SecretName>>,
+    /// The environment variables that hold a secret, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secret_env: BTreeMap<String, SecretName>,
+    /// The files that hold a secret, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secret_files: BTreeMap<String, SecretName>,
+    /// Its plain environment variables.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+    /// The interpreter that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub python: Option<String>,
     /// The current attempt, from 1; 0 while none was started.
     pub attempt: u32,
     /// When it was submitted.

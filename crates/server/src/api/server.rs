@@ -34,11 +34,11 @@ async fn health(State(app): State<App>) -> Json<Health> {
     Json(Health { status: if sound { "ok" } else { "damaged" }, version: env!("CARGO_PKG_VERSION") })
 }
 
-/// The private authority's certificate, as PEM. Public; trust it only when its SHA-256 is the one you were given.
+/// The certificate of the authority that vouches for this server, as PEM. Public; trust it only when its SHA-256 is the one you were given.
 #[utoipa::path(get, path = "/ca", tag = "server", security(()),
     responses((status = 200, body = String, content_type = "application/x-pem-file"), Problems))]
 async fn ca(State(app): State<App>) -> Result<([(http::HeaderName, &'static str); 1], String)> {
-    let ca = app.ca.as_ref().ok_or(Error::NotFound("private authority: this server has a certificate of its site"))?;
+    let ca = app.ca.as_ref().ok_or(Error::NotFound("certificate authority"))?;
     Ok(([(CONTENT_TYPE, "application/x-pem-file")], ca.pem.clone()))
 }
 

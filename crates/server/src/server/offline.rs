@@ -27,7 +27,7 @@ pub struct NewLogin {
     pub owner: PrincipalName,
     /// The login; all others of the owner are dead.
     pub token: Plaintext,
-    /// What clients pin, when there is a private authority.
+    /// The private authority's pin. Clients of a server that shows a site's certificate pin another one.
     pub ca_sha256: Option<String>,
 }
 

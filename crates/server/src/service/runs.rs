@@ -9,7 +9,7 @@
 //! | `results` | metrics, outputs, the secrets a run was given |
 
 use kluis_core::access::Action;
-use kluis_core::api::runs::{ChangeRun, ExperimentView, Program, RunView, RunsQuery};
+use kluis_core::api::runs::{ChangeRun, ExperimentView, RunView, RunsQuery};
 use kluis_core::api::{Page, PageQuery};
 use kluis_core::audit::{AuditAction, AuditRecord};
 use kluis_core::name::{RunId, WorkspaceName};
@@ -138,10 +138,11 @@ pub(super) fn number(after: Option<&str>) -> Result<Option<u64>> {
 
 /// A run as it is shown.
 pub(super) fn view(workspace: &WorkspaceName, run: RunRow) -> RunView {
-    let (program, snapshot, secrets): (Option<Program>, _, _) = match run.spec {
-        Some(spec) => (Some(spec.program), spec.snapshot, spec.secrets),
-        None => (None, None, None),
-    };
+    // Child runs have none.
+    let (program, snapshot, secrets, secret_env, secret_files, environment, python) = run
+        .spec
+        .map(|s| (Some(s.program), s.snapshot, s.secrets, s.secret_env, s.secret_files, s.environment, s.python))
+        .unwrap_or_default();
     RunView {
         id: run.id,
         number: run.number,
@@ -156,6 +157,10 @@ pub(super) fn view(workspace: &WorkspaceName, run: RunRow) -> RunView {
         compute: run.compute,
         snapshot,
         secrets,
+        secret_env,
+        secret_files,
+        environment,
+        python,
         attempt: run.attempt,
         created: run.created,
         started: run.started,

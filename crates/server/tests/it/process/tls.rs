@@ -37,7 +37,7 @@ fn trusting(roots: impl IntoIterator<Item = CertificateDer<'static>>) -> TlsConn
     TlsConnector::from(Arc::new(config))
 }
 
-fn authority(running: &Running) -> CertificateDer<'static> {
+fn authority_of(running: &Running) -> CertificateDer<'static> {
     CertificateDer::from_pem_slice(running.app().ca.as_ref().unwrap().pem.as_bytes()).unwrap()
 }
 
@@ -56,7 +56,7 @@ async fn a_client_that_pins_the_authority_is_served_under_every_own_name() {
     let mut options = options(&folder);
     options.hosts = vec!["vault.example.org".parse().unwrap()];
     let running = Server::start(options).await.unwrap();
-    let connector = trusting([authority(&running)]);
+    let connector = trusting([authority_of(&running)]);
     for name in ["localhost", "127.0.0.1", "::1", "vault.example.org"] {
         let mut stream = connect(&running, &connector, name).await.unwrap();
         let chain = stream.get_ref().1.peer_certificates().unwrap();
@@ -77,7 +77,7 @@ async fn an_authority_of_another_installation_is_nothing_here() {
     let (folder, elsewhere) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let running = Server::start(options(&folder)).await.unwrap();
     let other = Server::start(options(&elsewhere)).await.unwrap();
-    let foreign = trusting([authority(&other)]);
+    let foreign = trusting([authority_of(&other)]);
     assert!(connect(&running, &foreign, "localhost").await.is_err());
     other.shutdown().await;
     running.shutdown().await;
@@ -112,7 +112,7 @@ async fn a_new_name_makes_a_new_pin_and_a_start_without_it_keeps_it() {
     let second = Server::start(more).await.unwrap();
     let grown = second.ca_sha256().unwrap().to_owned();
     assert_ne!(pin, grown);
-    connect(&second, &trusting([authority(&second)]), "10.9.8.7").await.unwrap();
+    connect(&second, &trusting([authority_of(&second)]), "10.9.8.7").await.unwrap();
     second.shutdown().await;
     let third = Server::start(options(&folder)).await.unwrap();
     assert_eq!(third.ca_sha256(), Some(grown.as_str()));
@@ -130,7 +130,7 @@ async fn a_certificate_that_is_due_is_renewed_at_the_start_under_the_same_pin() 
     };
     let leaf = async |running: &Running| {
         // Signatures and names are not the point here: see what is shown.
-        let connector = trusting([authority(running)]);
+        let connector = trusting([authority_of(running)]);
         let stream = connect(running, &connector, "localhost").await;
         stream.ok().map(|s| s.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned())
     };
@@ -148,27 +148,55 @@ async fn a_certificate_that_is_due_is_renewed_at_the_start_under_the_same_pin() 
     renewed.shutdown().await;
 }
 
-#[tokio::test]
-async fn a_site_may_bring_its_own_certificate() {
-    let folder = TempDir::new().unwrap();
+/// A certificate authority of a site.
+fn site_authority() -> (rcgen::Issuer<'static, rcgen::KeyPair>, rcgen::Certificate) {
     let key = rcgen::KeyPair::generate().unwrap();
-    let certificate =
-        rcgen::CertificateParams::new(vec!["kluis.site.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca = params.self_signed(&key).unwrap();
+    (rcgen::Issuer::new(params, key), ca)
+}
+
+#[tokio::test]
+async fn a_site_may_bring_its_own_certificate_and_clients_pin_the_last_of_its_chain() {
+    let folder = TempDir::new().unwrap();
+    let (authority, ca) = site_authority();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names = vec!["kluis.site.example".to_owned(), "127.0.0.1".to_owned()];
+    let alone = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &authority).unwrap().pem();
     let (chain, private) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
-    std::fs::write(&chain, certificate.pem()).unwrap();
+    std::fs::write(&chain, alone.clone() + &ca.pem()).unwrap();
     std::fs::write(&private, key.serialize_pem()).unwrap();
     let mut options = options(&folder);
     options.tls = TlsSource::Files { certificate: chain.clone(), key: private.clone() };
     let running = Server::start(options.clone()).await.unwrap();
-    assert_eq!(running.ca_sha256(), None);
-    connect(&running, &trusting([certificate.der().clone()]), "kluis.site.example").await.unwrap();
+    assert_eq!(running.ca_sha256(), Some(HEXLOWER.encode(&Sha256::digest(ca.der())).as_str()));
+    assert_eq!(authority_of(&running), *ca.der());
+    for (host, certified) in [("kluis.site.example", true), ("127.0.0.1", true), ("localhost", false)] {
+        assert_eq!(options.tls.is_for(&host.parse().unwrap()).unwrap(), certified, "{host}");
+    }
+    connect(&running, &trusting([ca.der().clone()]), "kluis.site.example").await.unwrap();
     running.shutdown().await;
 
-    for (path, text) in [(&private, "not a key"), (&chain, "")] {
+    for (path, text, said) in [(&chain, &*alone, "append"), (&chain, "", ".pem"), (&private, "not a key", ".pem")] {
+        let before = std::fs::read(path).unwrap();
         std::fs::write(path, text).unwrap();
-        let error = Server::start(options.clone()).await.expect_err("this is no certificate");
-        assert!(error.to_string().contains(".pem"), "{error}");
+        let error = Server::start(options.clone()).await.expect_err("this is no certificate").to_string();
+        assert!(error.contains(".pem") && error.contains(said), "{error}");
+        std::fs::write(path, before).unwrap();
     }
+}
+
+#[tokio::test]
+async fn only_the_installation_that_issued_a_token_knows_it() {
+    let (folder, elsewhere) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let mut running = Server::start(options(&folder)).await.unwrap();
+    let other = Server::start(options(&elsewhere)).await.unwrap();
+    let token = running.first_start().unwrap().token;
+    assert!(running.knows(&token).await);
+    assert!(!other.knows(&token).await);
+    other.shutdown().await;
+    running.shutdown().await;
 }
 
 #[tokio::test]
@@ -179,7 +207,7 @@ async fn a_connection_that_says_nothing_does_not_keep_others_out_and_ends_at_the
     for _ in 0..50 {
         silent.push(TcpStream::connect(running.addr()).await.unwrap());
     }
-    let connector = trusting([authority(&running)]);
+    let connector = trusting([authority_of(&running)]);
     let idle = connect(&running, &connector, "localhost").await.unwrap();
     tokio::time::timeout(std::time::Duration::from_secs(15), running.shutdown()).await.expect("the stop is in time");
     drop((silent, idle));
