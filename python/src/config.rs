@@ -77,7 +77,7 @@ fn find(start: &Path, environment: HashMap<String, String>, flags: &Flags) -> Re
     let project = project_at(start)?;
     let user = UserFile::load(&folder)?;
     let credentials = Credentials::load(&folder).map_err(ConfigError::from)?;
-    let Resolved { server, source, login, workspace } =
+    let Resolved { server, source, login, workspace, .. } =
         resolve(flags, &environment, project.as_ref(), &user, &credentials)?;
     let client = Client::new(server, source, login, environment.token.is_some_and(|t| !t.is_empty()))?;
     let azure = project.as_ref().and_then(|p| p.azure.clone()).unwrap_or_default();

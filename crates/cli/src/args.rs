@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use kluis_client::config;
 use kluis_core::access::Role;
 use kluis_core::id::VersionId;
-use kluis_core::name::{ComputeName, ExperimentName, PrincipalName, RunId, SecretName, WorkspaceName};
+use kluis_core::name::{ComputeName, ExperimentName, PrincipalName, RunId, WorkspaceName};
 use kluis_core::plaintext::Plaintext;
 use kluis_core::run::RunStatus;
 use kluis_server::config::HostName;
@@ -22,9 +22,15 @@ use crate::{usage, values};
 /// Secrets for ML training runs.
 #[derive(Debug, Parser)]
 #[command(name = "kluis", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 done, 1 refused or failed, 2 usage, 3 not found, 4 not signed in or not allowed,
+#[command(after_help = "Examples:
+  kluis up                                             a server on this machine
+  kluis secret set db-password                         asks for the value, without echo
+  kluis run submit --secret db-password train.py       a run that may read it
+  kluis run logs --follow RUN
+
+Exit codes: 0 done, 1 refused or failed, 2 usage, 3 not found, 4 not signed in or not allowed,
 5 unreachable, 6 conflict. `run wait`, `run submit --wait` and `exec` give the run's own code,
-128 + signal, 120 canceled, 121 lost, 122 the engine or Kluis.
+128 + signal, 120 canceled, 121 lost, 122 the engine or Kluis; 130 when Ctrl-C left a run behind that goes on.
 
 Environment: KLUIS_ADDR, KLUIS_CA_SHA256, KLUIS_TOKEN (or KLUIS_CLIENT_ID and KLUIS_CLIENT_SECRET),
 KLUIS_WORKSPACE, KLUIS_CONFIG_DIR, KLUIS_FORMAT=json.")]
@@ -60,10 +66,16 @@ pub(crate) enum Command {
     /// Sign in with an invitation, or with a token to a server whose pin you know
     Login(Login),
     /// Forget this machine's login and revoke it
+    #[command(after_help = "Example:\n  kluis logout")]
     Logout,
+    /// Your logins, on this machine and elsewhere
+    #[command(subcommand)]
+    Token(Token),
     /// Show who is signed in, where, and with which roles
+    #[command(after_help = "Example:\n  kluis whoami --json")]
     Whoami,
     /// Write .kluis/config.json for this project; it holds no secret and is made to be committed
+    #[command(after_help = "Example:\n  kluis init --workspace fraud")]
     Init,
     /// Workspaces and their members
     #[command(subcommand)]
@@ -101,6 +113,7 @@ pub(crate) enum Command {
         shell: clap_complete::Shell,
     },
     /// Write man pages into a folder
+    #[command(after_help = "Example:\n  kluis man ~/.local/share/man/man1")]
     Man {
         /// The folder
         folder: PathBuf,
@@ -138,7 +151,7 @@ pub(crate) struct Up {
     /// A further name or address by which clients reach this server; may be repeated
     #[arg(long = "host", value_name = "NAME")]
     pub(crate) hosts: Vec<HostName>,
-    /// A site's certificate chain (PEM) instead of the private authority
+    /// A site's certificate chain (PEM) up to its authority's certificate, which clients pin, instead of a private one
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,
     /// The key of --tls-cert (PEM)
@@ -176,25 +189,43 @@ pub(crate) struct Login {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// List your tokens
+    #[command(after_help = "Example:\n  kluis token list")]
+    List,
+    /// End a token: whoever uses it is refused from now on
+    #[command(after_help = "Example:\n  kluis token revoke 0123456789abcdef0123456789abcdef")]
+    Revoke {
+        /// Its id, as `token list` shows it
+        token: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum Workspace {
     /// Create a workspace; you become its owner
+    #[command(after_help = "Example:\n  kluis workspace create fraud")]
     Create {
         /// Its name
         name: WorkspaceName,
     },
     /// List the workspaces you can see
+    #[command(after_help = "Example:\n  kluis workspace list")]
     List,
     /// Show a workspace
+    #[command(after_help = "Example:\n  kluis workspace show fraud")]
     Show {
         /// Its name; the configured one when left out
         name: Option<WorkspaceName>,
     },
     /// Make a workspace the default of this user
+    #[command(after_help = "Example:\n  kluis workspace use fraud")]
     Use {
         /// Its name
         name: WorkspaceName,
     },
     /// Delete a workspace with everything in it
+    #[command(after_help = "Examples:\n  kluis workspace delete fraud\n  kluis workspace delete fraud --yes")]
     Delete {
         /// Its name
         name: WorkspaceName,
@@ -210,6 +241,7 @@ pub(crate) enum Workspace {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Member {
     /// Give a principal a role
+    #[command(after_help = "Example:\n  kluis workspace member add ann --role reader")]
     Add {
         /// Name or id
         principal: String,
@@ -218,11 +250,13 @@ pub(crate) enum Member {
         role: RoleName,
     },
     /// Take a principal's role
+    #[command(after_help = "Example:\n  kluis workspace member remove ann")]
     Remove {
         /// Name or id
         principal: String,
     },
     /// List the members
+    #[command(after_help = "Example:\n  kluis workspace member list --workspace fraud")]
     List,
 }
 
@@ -275,37 +309,44 @@ pub(crate) enum Secret {
         version: Option<VersionId>,
     },
     /// List names, never values
+    #[command(after_help = "Examples:\n  kluis secret list\n  kluis secret list --deleted")]
     List {
         /// The deleted ones, which can be recovered
         #[arg(long)]
         deleted: bool,
     },
     /// List a secret's versions
+    #[command(after_help = "Example:\n  kluis secret versions db-password")]
     Versions {
         /// The secret
         name: Reference,
     },
     /// Allow a disabled version to be read again
+    #[command(after_help = "Example:\n  kluis secret enable db-password@0123456789abcdef0123456789abcdef")]
     Enable {
         /// NAME[@VERSION], or secret://WORKSPACE/NAME[@VERSION]; the current version when left out
         name: Reference,
     },
     /// Stop a version from being read
+    #[command(after_help = "Example:\n  kluis secret disable db-password@0123456789abcdef0123456789abcdef")]
     Disable {
         /// NAME[@VERSION], or secret://WORKSPACE/NAME[@VERSION]; the current version when left out
         name: Reference,
     },
     /// Delete a secret; it can be recovered until it is purged
+    #[command(after_help = "Example:\n  kluis secret delete db-password")]
     Delete {
         /// The secret
         name: Reference,
     },
     /// Bring a deleted secret back
+    #[command(after_help = "Example:\n  kluis secret recover db-password")]
     Recover {
         /// The secret
         name: Reference,
     },
     /// Erase a deleted secret for good
+    #[command(after_help = "Examples:\n  kluis secret purge db-password\n  kluis secret purge db-password --yes")]
     Purge {
         /// The secret
         name: Reference,
@@ -314,6 +355,7 @@ pub(crate) enum Secret {
         yes: bool,
     },
     /// Set a secret to a random value, which is not shown
+    #[command(after_help = "Example:\n  kluis secret generate session-key --length 48")]
     Generate {
         /// The secret
         name: Reference,
@@ -322,16 +364,23 @@ pub(crate) enum Secret {
         length: u16,
     },
     /// Set every entry of a .env file; all are set or none
+    #[command(after_help = "Example:\n  kluis secret import .env")]
     Import {
         /// The file
         file: PathBuf,
+        /// Set empty values
+        #[arg(long)]
+        allow_empty: bool,
     },
     /// Write values as a .env file (mode 600), or to standard output with `-`
+    #[command(
+        after_help = "Examples:\n  kluis secret export backup.env\n  kluis secret export - db-password hf-token | some-program"
+    )]
     Export {
         /// The file, or `-`
         file: PathBuf,
         /// These; all when left out
-        names: Vec<SecretName>,
+        names: Vec<Reference>,
     },
 }
 
@@ -347,7 +396,7 @@ pub(crate) struct SecretSet {
     #[arg(long, value_name = "VAR", conflicts_with = "source")]
     pub(crate) from_env: Option<String>,
     /// Set every entry of this .env file
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "source", "from_env"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "source", "from_env", "exact", "if_version"])]
     pub(crate) env_file: Option<PathBuf>,
     /// Keep a line break at the end
     #[arg(long)]
@@ -377,9 +426,10 @@ pub(crate) enum Run {
   kluis run submit --compute gpu-box --secret db-password --wait train.py
   kluis run submit --secret-env PGPASSWORD=db-password -- make train
 
-Ctrl-C with --wait detaches; twice within two seconds cancels the run.")]
+Ctrl-C with --wait detaches and exits with 130; twice within two seconds cancels the run.")]
     Submit(Box<Submit>),
     /// List runs, newest first
+    #[command(after_help = "Example:\n  kluis run list --experiment churn --status failed")]
     List {
         /// Only this experiment's
         #[arg(long, short)]
@@ -395,11 +445,15 @@ Ctrl-C with --wait detaches; twice within two seconds cancels the run.")]
         limit: u32,
     },
     /// Show a run: where it stands, how it ended, who is to blame
+    #[command(after_help = "Example:\n  kluis run show churn_1795530000_1a2b3c4d")]
     Show {
         /// The run
         run: RunId,
     },
     /// Print a run's log, masked where it ran
+    #[command(
+        after_help = "Examples:\n  kluis run logs --follow churn_1795530000_1a2b3c4d\n  kluis run logs --system --tail 20 churn_1795530000_1a2b3c4d"
+    )]
     Logs {
         /// The run
         run: RunId,
@@ -420,35 +474,43 @@ Ctrl-C with --wait detaches; twice within two seconds cancels the run.")]
         attempt: Option<u32>,
     },
     /// Wait for a run's end; exits with the run's code
+    #[command(after_help = "Example:\n  kluis run wait churn_1795530000_1a2b3c4d && echo done")]
     Wait {
         /// The run
         run: RunId,
     },
     /// Ask for a run's end
+    #[command(after_help = "Example:\n  kluis run cancel churn_1795530000_1a2b3c4d")]
     Cancel {
         /// The run
         run: RunId,
     },
     /// List the secrets that a run was given, with versions
+    #[command(after_help = "Example:\n  kluis run secrets churn_1795530000_1a2b3c4d")]
     Secrets {
         /// The run
         run: RunId,
     },
     /// Print a run's metrics
+    #[command(after_help = "Example:\n  kluis run metrics churn_1795530000_1a2b3c4d --json")]
     Metrics {
         /// The run
         run: RunId,
     },
     /// List the files that a run uploaded
+    #[command(after_help = "Example:\n  kluis run outputs churn_1795530000_1a2b3c4d")]
     Outputs {
         /// The run
         run: RunId,
     },
-    /// Download what a run uploaded, or the tree that it ran in
+    /// Download what a run uploaded and its log, or the tree that it ran in
+    #[command(
+        after_help = "Examples:\n  kluis run download churn_1795530000_1a2b3c4d\n  kluis run download --snapshot --to tree churn_1795530000_1a2b3c4d"
+    )]
     Download {
         /// The run
         run: RunId,
-        /// Its outputs and logs (the default)
+        /// Only the files that it uploaded, not its log (user_logs/std_log.txt)
         #[arg(long)]
         outputs: bool,
         /// The tree that it ran in
@@ -473,13 +535,13 @@ fn status(text: &str) -> Result<RunStatus, String> {
 pub(crate) struct Secrets {
     /// A secret that the run may read; may be repeated. None: whatever you may read
     #[arg(long = "secret", value_name = "NAME")]
-    pub(crate) secrets: Vec<SecretName>,
+    pub(crate) secrets: Vec<Reference>,
     /// Give it as an environment variable; visible to whoever may read the process
-    #[arg(long = "secret-env", value_name = "VAR=NAME", value_parser = values::pair)]
-    pub(crate) secret_env: Vec<(String, String)>,
+    #[arg(long = "secret-env", value_name = "VAR=NAME", value_parser = values::placed)]
+    pub(crate) secret_env: Vec<(String, Reference)>,
     /// Give it as a file in the run's private secrets folder
-    #[arg(long = "secret-file", value_name = "PATH=NAME", value_parser = values::pair)]
-    pub(crate) secret_files: Vec<(String, String)>,
+    #[arg(long = "secret-file", value_name = "PATH=NAME", value_parser = values::placed)]
+    pub(crate) secret_files: Vec<(String, Reference)>,
     /// A plain environment variable; may be repeated
     #[arg(long = "env", value_name = "KEY=VALUE", value_parser = values::pair)]
     pub(crate) environment: Vec<(String, String)>,
@@ -487,9 +549,10 @@ pub(crate) struct Secrets {
 
 #[derive(Debug, Args)]
 pub(crate) struct Submit {
-    /// Where to run: a compute target; `local` is this machine
-    #[arg(long, short, value_name = "NAME", default_value = "local")]
-    pub(crate) compute: ComputeName,
+    /// Where to run: a compute target; `local` is this machine. By default what the project or you have configured, else
+    /// `local`
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) compute: Option<ComputeName>,
     /// The tree to run in; by default the current folder
     #[arg(long, value_name = "DIR")]
     pub(crate) source: Option<PathBuf>,
@@ -519,9 +582,9 @@ pub(crate) struct Submit {
     /// Attempts when the engine loses one
     #[arg(long, value_name = "N")]
     pub(crate) max_attempts: Option<u32>,
-    /// Store links that lead out of the tree, unread, instead of refusing them
-    #[arg(long)]
-    pub(crate) keep_links: bool,
+    /// Links that lead out of the tree
+    #[arg(long, value_enum, default_value_t = LinksOption::Refuse)]
+    pub(crate) links: LinksOption,
     /// Follow the log, and exit with the run's code
     #[arg(long)]
     pub(crate) wait: bool,
@@ -538,23 +601,39 @@ pub(crate) struct Submit {
     pub(crate) is_command: bool,
 }
 
+/// What to do with links that lead out of the tree.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LinksOption {
+    /// Name them, and submit nothing
+    Refuse,
+    /// Store them as they are, unread
+    Keep,
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kluis exec --secret-env PGPASSWORD=db-password -- psql -h db -U trainer
   kluis exec --secret hf-token -- python notebook.py     reads by Run.get_context().get_secret
+  kluis exec --like churn_1795530000_1a2b3c4d -- bash    a shell where that run was
+  kluis exec --like churn_1795530000_1a2b3c4d            that run once more, here
 
-The command runs in the current folder, with a run's clean environment; its output is masked.")]
+The command runs in the current folder, with a run's clean environment; its output is masked. On a terminal it has
+one; Ctrl-C and other signals are its own.")]
 pub(crate) struct Exec {
     #[command(flatten)]
     pub(crate) secrets: Secrets,
-    /// The command and its arguments
-    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    /// Repeat this run: in a copy of its tree, with its variables, secrets and Python
+    #[arg(long, value_name = "RUN")]
+    pub(crate) like: Option<RunId>,
+    /// The command and its arguments; with --like, by default what that run executed
+    #[arg(value_name = "CMD", required_unless_present = "like", trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Compute {
     /// Create a compute target: a queue that agents serve
+    #[command(after_help = "Examples:\n  kluis compute create gpu-box\n  kluis compute create gpu-box --closed")]
     Create {
         /// Its name
         name: ComputeName,
@@ -563,18 +642,28 @@ pub(crate) enum Compute {
         closed: bool,
     },
     /// List the targets you can use
+    #[command(after_help = "Example:\n  kluis compute list")]
     List,
+    /// Make a target the default of this user
+    #[command(after_help = "Example:\n  kluis compute use gpu-box")]
+    Use {
+        /// Its name; `local` is this machine
+        name: ComputeName,
+    },
     /// Show a target
+    #[command(after_help = "Example:\n  kluis compute show gpu-box")]
     Show {
         /// Its name
         name: ComputeName,
     },
     /// Delete a target
+    #[command(after_help = "Example:\n  kluis compute delete gpu-box")]
     Delete {
         /// Its name
         name: ComputeName,
     },
     /// Let a principal use a closed target
+    #[command(after_help = "Example:\n  kluis compute grant gpu-box ann")]
     Grant {
         /// The target
         name: ComputeName,
@@ -582,6 +671,7 @@ pub(crate) enum Compute {
         principal: String,
     },
     /// Take that back
+    #[command(after_help = "Example:\n  kluis compute revoke gpu-box ann")]
     Revoke {
         /// The target
         name: ComputeName,
@@ -636,6 +726,7 @@ pub(crate) struct Agent {
 #[derive(Debug, Subcommand)]
 pub(crate) enum AgentCommand {
     /// Use an agent's invitation on this machine
+    #[command(after_help = "Example:\n  kluis agent enroll kluis_invite_...")]
     Enroll {
         /// The code
         code: String,
@@ -655,14 +746,15 @@ pub(crate) enum Audit {
         /// The whole installation's, not only the workspace's
         #[arg(long, conflicts_with = "run")]
         all: bool,
-        /// Start with the last so many, at most 200
-        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=200))]
+        /// Start with the last so many, at most 200; of a run, everything is shown
+        #[arg(long, value_name = "N", default_value_t = 100, conflicts_with = "run", value_parser = clap::value_parser!(u32).range(1..=200))]
         last: u32,
         /// Do not wait for new ones
         #[arg(long)]
         no_follow: bool,
     },
     /// Fetch the newest signed checkpoint: kept elsewhere, it shows a rollback or a rewrite of the log
+    #[command(after_help = "Example:\n  kluis audit checkpoint --out checkpoint.json")]
     Checkpoint {
         /// Into this file; by default standard output
         #[arg(long, value_name = "FILE")]
@@ -696,6 +788,7 @@ pub(crate) enum Admin {
     #[command(subcommand)]
     Principal(Principal),
     /// Make a service principal's secret, for KLUIS_CLIENT_ID and KLUIS_CLIENT_SECRET; shown once
+    #[command(after_help = "Example:\n  kluis admin client-secret ci")]
     ClientSecret {
         /// Name or id
         principal: String,
@@ -704,8 +797,12 @@ pub(crate) enum Admin {
     #[command(subcommand)]
     Key(Key),
     /// Look a stopped server's data over: root key, database, audit log
+    #[command(after_help = "Example:\n  kluis admin doctor --data /srv/kluis")]
     Doctor(Data),
     /// Give the owner a new login, on the stopped server's machine
+    #[command(
+        after_help = "Examples:\n  kluis admin reset-owner\n  kluis admin reset-owner --address https://kluis.example.org:8443 --ca-sha256 HEX"
+    )]
     ResetOwner {
         #[command(flatten)]
         data: Data,
@@ -721,18 +818,22 @@ pub(crate) enum Admin {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Principal {
     /// Create a service principal
+    #[command(after_help = "Example:\n  kluis admin principal create ci")]
     Create {
         /// Its name
         name: PrincipalName,
     },
     /// List everybody
+    #[command(after_help = "Example:\n  kluis admin principal list")]
     List,
     /// Let a disabled principal in again
+    #[command(after_help = "Example:\n  kluis admin principal enable ann")]
     Enable {
         /// Name or id
         principal: String,
     },
     /// Refuse a principal's tokens from now on
+    #[command(after_help = "Example:\n  kluis admin principal disable ann")]
     Disable {
         /// Name or id
         principal: String,
@@ -742,8 +843,10 @@ pub(crate) enum Principal {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Key {
     /// Give the workspace a new key; old values are rewrapped in the background
+    #[command(after_help = "Example:\n  kluis admin key rotate-workspace --workspace fraud")]
     RotateWorkspace,
     /// Put everything under a new root key, on the stopped server's machine
+    #[command(after_help = "Example:\n  kluis admin key rotate-root --data /srv/kluis")]
     RotateRoot(Data),
 }
 
@@ -755,7 +858,7 @@ pub(crate) struct Environment {
     pub(crate) format: Option<String>,
     /// `KLUIS_RUN_SOCKET`: this process is part of a run.
     pub(crate) run_socket: Option<PathBuf>,
-    /// `KLUIS_RANK`.
+    /// Which of a run's processes this is: `RANK`, or what a scheduler or MPI says, else `KLUIS_RANK`.
     pub(crate) rank: u32,
     /// `KLUIS_LOG`: how much the server and agents log, such as `debug`.
     pub(crate) log: Option<String>,
@@ -787,6 +890,9 @@ pub(crate) fn read() -> Result<(Arguments, Environment), ExitCode> {
     Ok((arguments, environment()))
 }
 
+/// Who says which rank a process has, most particular first: the launcher knows nodes only.
+const RANKS: [&str; 5] = ["RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", "KLUIS_RANK"];
+
 fn environment() -> Environment {
     let text = |name: &str| variable(name).map(|text| text.as_str().to_owned()).filter(|text| !text.is_empty());
     let path = |name: &str| text(name).map(PathBuf::from);
@@ -807,7 +913,7 @@ fn environment() -> Environment {
         },
         format: text("KLUIS_FORMAT"),
         run_socket: path("KLUIS_RUN_SOCKET"),
-        rank: text("KLUIS_RANK").and_then(|t| t.parse().ok()).unwrap_or(0),
+        rank: RANKS.iter().find_map(|name| text(name)?.parse().ok()).unwrap_or(0),
         log: text("KLUIS_LOG"),
         user: text("USER").or_else(|| text("LOGNAME")),
         xdg_data_home: path("XDG_DATA_HOME"),
@@ -835,5 +941,29 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_a_help_with_an_example_and_a_place_in_the_guide() {
+        let guide = include_str!("../../../docs/guide/cli.md");
+        let mut wanting = Vec::new();
+        let mut open = vec![("kluis".to_owned(), Arguments::command())];
+        while let Some((name, mut command)) = open.pop() {
+            if command.is_hide_set() {
+                continue;
+            }
+            let help = command.render_long_help().to_string();
+            let is_group = command.is_subcommand_required_set() && name != "kluis";
+            if command.get_about().is_none() || (!is_group && !help.contains("Example")) {
+                wanting.push(format!("help of `{name}`"));
+            }
+            if !is_group && !guide.contains(&name) {
+                wanting.push(format!("guide on `{name}`"));
+            }
+            for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+                open.push((format!("{name} {}", inner.get_name()), inner.clone()));
+            }
+        }
+        assert!(wanting.is_empty(), "{wanting:#?}");
     }
 }

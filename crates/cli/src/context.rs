@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use kluis_client::Client;
 use kluis_client::config::{Flags, Project, Resolved, UserFile, find_project, resolve};
-use kluis_client::credentials::Credentials;
+use kluis_client::credentials::{Credentials, network_file_system};
 use kluis_core::name::WorkspaceName;
 
 use crate::args::{Environment, Global};
@@ -54,6 +54,19 @@ impl Context<'_> {
         let resolved = self.resolved()?;
         let workspace = wanted.cloned().or(resolved.workspace.clone()).ok_or_else(no_workspace)?;
         Ok((Client::connect(&resolved).await?, workspace))
+    }
+
+    /// Says so when logins are about to be written where other machines see them.
+    pub(crate) fn warn_of_network_folder(&self) -> Outcome<()> {
+        let folder = self.config_folder()?;
+        if let Some(kind) = network_file_system(&folder) {
+            self.out.note(format_args!(
+                "note: {} lies on a network file system ({kind}): whoever administers it can read the logins there; \
+                 KLUIS_CONFIG_DIR names another folder",
+                folder.display()
+            ));
+        }
+        Ok(())
     }
 
     /// The folder for what lasts between commands but is no configuration: `kluis` in the XDG state folder.

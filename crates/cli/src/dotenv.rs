@@ -4,7 +4,13 @@
 use zeroize::Zeroizing;
 
 /// One entry of the file.
-pub(crate) type Entry = (String, Zeroizing<String>);
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Where it begins, from 1.
+    pub(crate) line: usize,
+    pub(crate) key: String,
+    pub(crate) value: Zeroizing<String>,
+}
 
 /// The entries in their order. Fails with the number (from 1) of the line that is not `KEY=VALUE`, or whose quote does
 /// not end.
@@ -25,7 +31,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Entry>, usize> {
         } else {
             let (key, after) = key(trimmed).ok_or(number)?;
             let (value, after) = value(after).ok_or(number)?;
-            entries.push((key.to_owned(), value));
+            entries.push(Entry { line: number, key: key.to_owned(), value });
             line_end(after).ok_or(number)?
         };
         number += whole[..whole.len() - rest.len()].matches('\n').count();
@@ -99,7 +105,7 @@ mod tests {
     use super::*;
 
     fn entries(text: &str) -> Vec<(String, String)> {
-        parse(text).expect("entries").into_iter().map(|(key, value)| (key, value.to_string())).collect()
+        parse(text).expect("entries").into_iter().map(|entry| (entry.key, entry.value.to_string())).collect()
     }
 
     #[test]

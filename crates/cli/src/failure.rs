@@ -11,10 +11,12 @@ pub(crate) const USAGE: u8 = 2;
 pub(crate) const NOT_FOUND: u8 = 3;
 /// Not signed in, or not allowed.
 pub(crate) const NOT_ALLOWED: u8 = 4;
-/// The server could not be reached, or is not the one that was meant.
+/// The server could not be reached, has no room or no time, or is not the one that was meant.
 pub(crate) const UNREACHABLE: u8 = 5;
 /// Something that exists stands in the way.
 pub(crate) const CONFLICT: u8 = 6;
+/// Ctrl-C left a run behind that goes on.
+pub(crate) const DETACHED: u8 = 130;
 /// The run was canceled.
 pub(crate) const CANCELED: u8 = 120;
 /// The run is lost.
@@ -55,6 +57,7 @@ impl From<kluis_client::Error> for Failure {
                     401 | 403 => NOT_ALLOWED,
                     404 => NOT_FOUND,
                     409 => CONFLICT,
+                    429 | 503 | 507 => UNREACHABLE,
                     _ => REFUSED,
                 };
                 (exit, api.code.clone())
@@ -95,9 +98,19 @@ impl From<kluis_client::broker::Error> for Failure {
     fn from(error: kluis_client::broker::Error) -> Self {
         let exit = match error.code() {
             Some(code::NOT_FOUND | code::SECRET_NOT_FOUND) => NOT_FOUND,
-            Some(code::UNAVAILABLE) => UNREACHABLE,
-            Some(_) => NOT_ALLOWED,
-            None => UNREACHABLE,
+            Some(code::UNAVAILABLE | code::THROTTLED | code::RUN_UNRESPONSIVE | code::STORAGE_FULL) | None => {
+                UNREACHABLE
+            }
+            Some(code::CONFLICT | code::SECRET_DELETED | code::REVISION_CONFLICT | code::INCONSISTENT) => CONFLICT,
+            Some(
+                code::UNAUTHENTICATED
+                | code::FORBIDDEN
+                | code::SECRET_DISABLED
+                | code::SECRET_UNDECLARED
+                | code::RUN_ENDED
+                | code::COMPROMISED,
+            ) => NOT_ALLOWED,
+            Some(_) => REFUSED,
         };
         let code = error.code().unwrap_or("broker").to_owned();
         Self { exit, code, message: error.to_string() }
@@ -133,6 +146,44 @@ impl From<kluis_runner::AgentError> for Failure {
         match error {
             kluis_runner::AgentError::Server(error) => error.into(),
             other => Self::new(REFUSED, "agent", other.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusals_exit_code_says_what_would_help() {
+        for (status, exit) in [(400, 1), (401, 4), (403, 4), (404, 3), (409, 6), (429, 5), (500, 1), (503, 5), (507, 5)]
+        {
+            let error = kluis_client::ApiError {
+                status,
+                code: "some_code".to_owned(),
+                detail: "some detail".to_owned(),
+                request_id: None,
+                retry_after: None,
+                server_seconds: None,
+            };
+            assert_eq!(Failure::from(kluis_client::Error::Api(error)).exit, exit, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_launchers_refusal_is_not_always_a_question_of_rights() {
+        for (code, exit) in [
+            (code::SECRET_NOT_FOUND, NOT_FOUND),
+            (code::SECRET_UNDECLARED, NOT_ALLOWED),
+            (code::UNAVAILABLE, UNREACHABLE),
+            (code::RUN_UNRESPONSIVE, UNREACHABLE),
+            (code::SECRET_DELETED, CONFLICT),
+            (code::BAD_REQUEST, REFUSED),
+            ("new_in_a_later_version", REFUSED),
+        ] {
+            let refused = serde_json::json!({ "code": code, "detail": "some detail" });
+            let refused = serde_json::from_value(refused).expect("a refusal");
+            assert_eq!(Failure::from(kluis_client::broker::Error::Refused(refused)).exit, exit, "{code}");
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Where a secret's value comes from: a hidden prompt, standard input, a file, the environment. Never an argument: those
 //! stand in the shell's history and in the process list.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 
+use kluis_core::name::SecretName;
 use kluis_core::plaintext::{MAX_VALUE_BYTES, Plaintext};
 use zeroize::Zeroizing;
 
@@ -84,7 +86,16 @@ fn read(source: impl Read, place: &str, wanted: &Wanted, out: &Output) -> Outcom
         .map_err(|e| kluis_core::plaintext::InvalidValue::NotText(e.valid_up_to()))
         .map_err(Failure::from)?;
     let text = if wanted.exact { text } else { without_final_break(text, out) };
+    if is_unexpanded(text) {
+        return Err(unexpanded(place));
+    }
     checked(text, wanted)
+}
+
+fn unexpanded(place: &str) -> Failure {
+    Failure::failed(format!(
+        "{place} holds the text $(NAME): a pipeline variable that was not expanded; is it mapped into the step?"
+    ))
 }
 
 /// When the only line break is one at the end, it came from an editor or from `echo`, and is removed.
@@ -110,9 +121,7 @@ pub(crate) fn from_variable(variable: &str, content: Option<Zeroizing<String>>, 
         return Err(Failure::failed(format!("the environment variable {variable} is not set (or is not text)")));
     };
     if is_unexpanded(&content) {
-        return Err(Failure::failed(format!(
-            "{variable} holds the text $(NAME): a pipeline variable that was not expanded; is it mapped into the step?"
-        )));
+        return Err(unexpanded(variable));
     }
     if content.is_empty() && !wanted.allow_empty {
         return Err(Failure::failed(format!("{variable} is empty; --allow-empty sets it all the same")));
@@ -126,8 +135,32 @@ fn is_unexpanded(text: &str) -> bool {
         .is_some_and(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)))
 }
 
-/// The entries of a `.env` file.
-pub(crate) fn env_file(path: &Path) -> Outcome<Vec<Entry>> {
+/// The entries of a `.env` file, each good to be set.
+pub(crate) fn env_file(path: &Path, allow_empty: bool) -> Outcome<Vec<(SecretName, Plaintext)>> {
+    let shown = path.display();
+    let mut lines = BTreeMap::new();
+    let mut good = Vec::new();
+    for Entry { line, key, value } in read_env_file(path)? {
+        let wrong = |what: String| Failure::failed(format!("{shown}: line {line}: {what}; nothing was set"));
+        let name = SecretName::parse(&key).map_err(|e| wrong(format!("the key is no secret's name: {e}")))?;
+        if let Some(first) = lines.insert(name.clone(), line) {
+            return Err(wrong(format!("the same key as in line {first}")));
+        }
+        if value.is_empty() && !allow_empty {
+            return Err(wrong("the value is empty; --allow-empty sets it all the same".to_owned()));
+        }
+        if is_unexpanded(&value) {
+            return Err(wrong("the value is the text $(NAME): a pipeline variable that was not expanded".to_owned()));
+        }
+        if value.starts_with("secret://") {
+            return Err(wrong("the value is a reference to a secret, not a value".to_owned()));
+        }
+        good.push((name, Plaintext::from_text(&value).map_err(|e| wrong(e.to_string()))?));
+    }
+    Ok(good)
+}
+
+fn read_env_file(path: &Path) -> Outcome<Vec<Entry>> {
     let shown = path.display();
     let fail = |e: std::io::Error| Failure::failed(format!("{shown}: {e}"));
     let file = std::fs::File::open(path).map_err(fail)?;
@@ -178,11 +211,31 @@ mod tests {
 
     #[test]
     fn what_is_no_value_is_refused_without_being_shown() {
+        assert!(plain(b"$(DbPassword)\n", false).expect_err("not expanded").message.contains("not expanded"));
         assert!(plain(b"\n", false).expect_err("empty").message.contains("--allow-empty"));
         assert!(plain(&[b'a', 0xff], false).expect_err("not text").message.contains("position 1"));
         assert!(plain(&vec![b'x'; MAX_VALUE_BYTES + 1], false).is_err());
         let refused = value(Some("hunter2"), "n", &Wanted::default(), &Output::new(true)).expect_err("an argument");
         assert!(refused.exit == 2 && !refused.message.contains("hunter2"));
+    }
+
+    #[test]
+    fn an_entry_that_can_not_be_set_is_named_by_its_line_and_nothing_is_set() {
+        let path = std::env::temp_dir().join(format!("kluis-env-file-{}", std::process::id()));
+        for (text, said) in [
+            ("A=1\nB=\n", "line 2: the value is empty"),
+            ("A=1\n\nB=$(DbPassword)\n", "line 3: the value is the text $(NAME)"),
+            ("A.B=1\n", "line 1: the key is no secret's name"),
+            ("A=\"x\ny\"\na=2\n", "line 3: the same key as in line 1"),
+            ("A=secret://team/hunter2\n", "line 1: the value is a reference"),
+        ] {
+            std::fs::write(&path, text).expect("written");
+            let failure = env_file(&path, false).expect_err("not good").message;
+            assert!(failure.contains(said) && !failure.contains("hunter2"), "{failure}");
+        }
+        std::fs::write(&path, "A=\nB=2\n").expect("written");
+        assert_eq!(env_file(&path, true).expect("good").len(), 2);
+        std::fs::remove_file(&path).expect("removed");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod args;
 mod cmd;
 mod context;
+mod covered;
 mod dotenv;
 mod failure;
 mod input;

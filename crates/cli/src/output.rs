@@ -68,6 +68,22 @@ impl Output {
         }
     }
 
+    /// That something without further data was done: a note for people, and for programs `{"done": what, ...}`.
+    pub(crate) fn done(&self, what: &str, mut fields: serde_json::Value, note: impl std::fmt::Display) {
+        if self.json {
+            fields["done"] = what.into();
+            self.json(&fields);
+        } else {
+            self.note(note);
+        }
+    }
+
+    /// A value as one JSON document on standard error: standard output is somebody else's.
+    pub(crate) fn json_beside(&self, value: &impl Serialize) {
+        let text = serde_json::to_string(value).expect("wire types are JSON");
+        let _closed = writeln!(std::io::stderr(), "{text}");
+    }
+
     /// A value as one JSON document.
     pub(crate) fn json(&self, value: &impl Serialize) {
         let text = serde_json::to_string(value).expect("wire types are JSON");

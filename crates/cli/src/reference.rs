@@ -13,6 +13,21 @@ pub(crate) struct Reference {
     pub(crate) version: Option<VersionId>,
 }
 
+impl Reference {
+    /// The name, where only secrets of one workspace can be meant, in their current version.
+    pub(crate) fn name_in(&self, workspace: &WorkspaceName) -> Result<&SecretName, String> {
+        if self.version.is_some() {
+            return Err("a version can not be chosen here: leave it out".to_owned());
+        }
+        match &self.workspace {
+            Some(other) if other != workspace => {
+                Err(format!("a secret of the workspace {other} can not be used here: only those of {workspace}"))
+            }
+            _ => Ok(&self.name),
+        }
+    }
+}
+
 impl FromStr for Reference {
     type Err = String;
 
@@ -37,6 +52,18 @@ impl FromStr for Reference {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_one_workspace_is_meant_another_one_and_a_version_are_refused() {
+        let here = WorkspaceName::parse("team").expect("a name");
+        for good in ["db-password", "secret://team/db-password", "secret://TEAM/db-password"] {
+            let reference: Reference = good.parse().expect("a reference");
+            assert_eq!(reference.name_in(&here).map(|name| name.as_str()), Ok("db-password"), "{good}");
+        }
+        for bad in ["secret://other/db-password", &format!("db-password@{}", "a".repeat(32))] {
+            assert!(bad.parse::<Reference>().expect("a reference").name_in(&here).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_reference_names_workspace_secret_and_version() {

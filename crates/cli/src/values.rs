@@ -2,12 +2,20 @@
 
 use std::time::Duration;
 
+use crate::reference::Reference;
+
 /// `KEY=VALUE`.
 pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE".to_owned()),
     }
+}
+
+/// `KEY=REFERENCE`: a place and the secret that is put there.
+pub(crate) fn placed(text: &str) -> Result<(String, Reference), String> {
+    let (place, reference) = pair(text).map_err(|_| "expected PLACE=NAME".to_owned())?;
+    Ok((place, reference.parse()?))
 }
 
 /// `16GiB`, `500MB`, `1024`: bytes.

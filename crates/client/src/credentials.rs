@@ -36,10 +36,11 @@ impl Credential {
         &self.server
     }
 
-    /// The same login of the same installation, which is reached by another address (or shows another CA) now. Only for
-    /// whoever *is* that installation: `kluis up`, which has just opened it.
-    pub fn moved_to(&self, server: Server) -> Self {
-        Self { server, ..self.clone() }
+    /// The same login for an address or a CA that the same installation has now, if that installation says that it
+    /// issued the token. Only `kluis up` can ask it so: it has just opened the installation's keys in this process, so
+    /// the token goes nowhere to find out. See docs/adr/0014.
+    pub async fn moved_to(&self, server: Server, issued_here: impl AsyncFnOnce(&Plaintext) -> bool) -> Option<Self> {
+        issued_here(&self.token).await.then(|| Self { server, ..self.clone() })
     }
 
     /// Whose it is, if known.
@@ -160,6 +161,33 @@ impl Credentials {
     }
 }
 
+/// The kind of a network file system that a folder lies on, if it does: other machines and their administrators see what
+/// is written there, and a lock or a rename may not be what it seems. For a warning; magic numbers as in `statfs(2)`.
+pub fn network_file_system(folder: &Path) -> Option<&'static str> {
+    let existing = folder.ancestors().find(|folder| folder.exists())?;
+    network_kind(rustix::fs::statfs(existing).ok()?.f_type as u64 & 0xffff_ffff)
+}
+
+fn network_kind(magic: u64) -> Option<&'static str> {
+    match magic {
+        0x6969 => Some("NFS"),
+        0x517b | 0xff53_4d42 | 0xfe53_4d42 => Some("SMB/CIFS"),
+        0x0102_1997 => Some("9P"),
+        0x5346_414f | 0x6b41_4653 => Some("AFS"),
+        0x7375_7245 => Some("Coda"),
+        0x00c3_6400 => Some("Ceph"),
+        0x0116_1970 => Some("GFS2"),
+        0x7461_636f => Some("OCFS2"),
+        0x0bd0_0bd0 => Some("Lustre"),
+        0x4750_4653 => Some("GPFS"),
+        0x1983_0326 => Some("BeeGFS"),
+        0xaad7_aaea => Some("PanFS"),
+        0x6573_5546 => Some("FUSE"),
+        0x786f_4256 => Some("VirtualBox shared-folder"),
+        _ => None,
+    }
+}
+
 /// Replaces a file of the config folder: folder 0700 (when it is made here), file 0600, on disk before it is seen.
 pub(crate) fn write_private(folder: &Path, path: &Path, content: &[u8]) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -224,6 +252,24 @@ mod tests {
         let error = Credentials::load(folder.path()).unwrap_err();
         assert!(matches!(error, CredentialsError::Malformed { line: 1, .. }));
         assert!(!format!("{error} {error:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_folder_on_a_network_file_system_is_recognised() {
+        assert_eq!(network_kind(0x6969), Some("NFS"));
+        assert_eq!(network_kind(0xff53_4d42), Some("SMB/CIFS"));
+        // ext4, tmpfs, overlay: a machine's own.
+        assert!([0xef53, 0x0102_1994, 0x794c_7630].into_iter().all(|own| network_kind(own).is_none()));
+        assert_eq!(network_file_system(Path::new("/proc/self/absent/folder")), None);
+    }
+
+    #[tokio::test]
+    async fn a_login_moves_only_when_its_installation_issued_it() {
+        let login = credential("a.example.org:8443", b"one", "t1");
+        let to = credential("a.example.org:9000", b"two", "").server().clone();
+        let moved = login.moved_to(to.clone(), async |token| token.expose() == "t1").await.unwrap();
+        assert_eq!((moved.server(), moved.token().expose()), (&to, "t1"));
+        assert_eq!(login.moved_to(to, async |_| false).await, None);
     }
 
     #[test]

@@ -39,7 +39,8 @@ pub(super) async fn run(context: &Context<'_>, command: Admin) -> Outcome<u8> {
         Admin::Key(Key::RotateWorkspace) => {
             let (client, workspace) = context.in_workspace(None).await?;
             client.key_rotate(&workspace).await?;
-            context.out.note(format_args!("{workspace} has a new key; old values are rewrapped in the background"));
+            let note = format_args!("{workspace} has a new key; old values are rewrapped in the background");
+            context.out.done("rotated", serde_json::json!({ "workspace": workspace }), note);
             Ok(0)
         }
         Admin::Key(Key::RotateRoot(data)) => rotate_root(context, &data).await,
@@ -178,14 +179,10 @@ async fn reset_owner(context: &Context<'_>, data: &Data, owner: Option<&Principa
     context.credentials()?;
     let new = offline::owner_reset(&options, owner).await?;
     let own = new.ca_sha256.as_deref().and_then(|pin| pin.parse().ok());
-    let Some(ca_sha256) = own.or(given) else {
-        context.out.note(format_args!(
-            "{} has a new login, shown once; the server shows a site's certificate, so give the pin of its CA: \
-             kluis login {origin} --ca-sha256 HEX --token-stdin",
-            new.owner
-        ));
-        context.out.line(new.token.expose());
-        return Ok(0);
+    // A server that shows a site's certificate is pinned by that one's authority, which the caller has to know.
+    let (first, second) = if context.global.ca_sha256.is_some() { (given, own) } else { (own, given) };
+    let Some(ca_sha256) = first.or(second) else {
+        return Err(Failure::failed("the data holds no authority: give the pin of the server's with --ca-sha256"));
     };
     let server = Server { origin, ca_sha256 };
     let name = new.owner.clone();

@@ -8,18 +8,20 @@ use kluis_client::credentials::{Credential, Credentials};
 use kluis_client::invite::Invitation;
 use kluis_core::api::agents::{Confine, LocalRun};
 use kluis_core::api::identity::RedeemInvite;
-use kluis_core::name::{RunId, WorkspaceName};
+use kluis_core::name::{ComputeName, RunId, WorkspaceName};
+use kluis_core::run::RunStatus;
 use kluis_runner::engine::{ProcessEngine, find_launcher};
 use kluis_runner::{Agent, AgentOptions};
 use tokio_util::sync::CancellationToken;
 
-use super::login;
+use super::{local, login};
 use crate::args::{self, AgentCommand};
 use crate::context::Context;
+use crate::covered;
 use crate::failure::{Failure, Outcome};
 
 /// Seconds between SIGTERM and SIGKILL.
-pub(super) const GRACE_SECONDS: u64 = 30;
+const GRACE_SECONDS: u64 = 30;
 
 pub(super) fn agent(context: &Context<'_>, agent: args::Agent) -> Outcome<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -48,11 +50,14 @@ async fn enroll(context: &Context<'_>, code: &str) -> Outcome<u8> {
     let invitation = Invitation::parse(code).map_err(|e| Failure::usage(e.to_string()))?;
     let redeem = RedeemInvite { code: invitation.code, label: login::machine() };
     let issued = Client::anonymous(&invitation.server).login_invite(&redeem).await?;
+    context.warn_of_network_folder()?;
     let mut credentials = Credentials::load(&agent_folder(context)?)?;
     let origin = invitation.server.origin.clone();
     credentials.put(Credential::new(invitation.server, issued.token, Some(issued.principal.name.clone())));
     credentials.save()?;
-    context.out.note(format_args!("enrolled as {} at {origin}", issued.principal.name));
+    let name = issued.principal.name;
+    let fields = serde_json::json!({ "agent": name, "address": origin });
+    context.out.done("enrolled", fields, format_args!("enrolled as {name} at {origin}"));
     Ok(0)
 }
 
@@ -83,26 +88,43 @@ async fn serve(context: &Context<'_>, agent: args::Agent) -> Outcome<u8> {
     let state = std::path::absolute(&state).map_err(|e| Failure::failed(format!("{}: {e}", state.display())))?;
     let _lock = only.is_none().then(|| lock(&state)).transpose()?;
     let options = AgentOptions {
-        compute,
         only: only.clone(),
         mine: agent.mine,
         slots: agent.slots,
         devices: agent.gpus.clone(),
-        covered: vec![context.config_folder()?, context.state_folder()?],
-        state: state.clone(),
         python: agent.python.clone(),
         confine: if agent.unsafe_local { Confine::None } else { Confine::Auto },
-        grace_seconds: GRACE_SECONDS,
+        ..options(context, compute, state.clone())?
     };
-    let engine = engine(context, agent.launcher.as_deref())?;
     let stop = stop_on_signals()?;
-    Agent::new(client, engine, options)?.run(stop).await?;
-    if only.is_some() {
-        // A folder for one run, and the run has ended.
-        let _left = std::fs::remove_dir(state.join("runs")).and_then(|()| std::fs::remove_dir(&state));
-        let _left = std::fs::remove_file(state.with_extension("log"));
+    loop {
+        let engine = engine(context, agent.launcher.as_deref())?;
+        Agent::new(client.clone(), engine, options.clone())?.run(stop.clone()).await?;
+        let Some(LocalRun { workspace, run }) = &only else { return Ok(0) };
+        // An attempt that the engine lost may be followed by another one, which nobody else would serve.
+        let waits = client.run(workspace, run).await.is_ok_and(|view| view.status == RunStatus::Queued);
+        if stop.is_cancelled() || !waits {
+            // A folder for one run, and the run has ended.
+            local::remove_state(&state);
+            return Ok(0);
+        }
     }
-    Ok(0)
+}
+
+/// An agent for one job at a time, with nothing of this user's and of this machine's servers in its runs' sight.
+pub(super) fn options(context: &Context<'_>, compute: ComputeName, state: PathBuf) -> Outcome<AgentOptions> {
+    Ok(AgentOptions {
+        compute,
+        only: None,
+        mine: false,
+        slots: 1,
+        devices: Vec::new(),
+        state,
+        covered: covered::all(context)?,
+        python: None,
+        confine: Confine::Auto,
+        grace_seconds: GRACE_SECONDS,
+    })
 }
 
 fn local_run(text: &str) -> Outcome<LocalRun> {

@@ -132,7 +132,8 @@ async fn checkpoint(context: &Context<'_>, file: Option<&Path>) -> Outcome<u8> {
     json.push(b'\n');
     std::fs::write(file, json).map_err(|e| Failure::failed(format!("{}: {e}", file.display())))?;
     let size = signed.checkpoint.size;
-    context.out.note(format_args!("wrote the checkpoint over {size} records to {}", file.display()));
+    let note = format_args!("wrote the checkpoint over {size} records to {}", file.display());
+    context.out.done("written", serde_json::json!({ "file": file, "records": size }), note);
     Ok(0)
 }
 

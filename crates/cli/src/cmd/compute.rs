@@ -1,6 +1,7 @@
 //! Compute targets: queues that agents serve, and who may use them.
 
 use kluis_client::Client;
+use kluis_client::config::UserFile;
 use kluis_core::api::workspaces::{ComputeView, CreateCompute};
 
 use crate::args::Compute;
@@ -25,17 +26,31 @@ pub(super) async fn run(context: &Context<'_>, command: Compute) -> Outcome<u8> 
             });
         }
         Compute::Show { name } => out.show(&client.compute(&name).await?, show),
+        Compute::Use { name } => {
+            // That it exists and can be used is said now, not at the first submission.
+            if !name.is_local() {
+                client.compute(&name).await?;
+            }
+            let folder = context.config_folder()?;
+            let mut user = UserFile::load(&folder)?;
+            user.compute = Some(name.clone());
+            user.save(&folder)?;
+            let note = format_args!("your runs go to {name} unless a project or --compute says otherwise");
+            out.done("chosen", serde_json::json!({ "compute": name }), note);
+        }
         Compute::Delete { name } => {
             client.compute_delete(&name).await?;
-            out.note(format_args!("deleted {name}"));
+            out.done("deleted", serde_json::json!({ "compute": name }), format_args!("deleted {name}"));
         }
         Compute::Grant { name, principal } => {
             client.compute_user_add(&name, &principal).await?;
-            out.note(format_args!("{principal} may use {name}"));
+            let fields = serde_json::json!({ "compute": name, "principal": principal });
+            out.done("granted", fields, format_args!("{principal} may use {name}"));
         }
         Compute::Revoke { name, principal } => {
             client.compute_user_remove(&name, &principal).await?;
-            out.note(format_args!("{principal} may not use {name} any more"));
+            let fields = serde_json::json!({ "compute": name, "principal": principal });
+            out.done("revoked", fields, format_args!("{principal} may not use {name} any more"));
         }
     }
     Ok(0)

@@ -1,14 +1,15 @@
 //! Signing in and out, and which project belongs to which workspace.
 
 use kluis_client::Client;
-use kluis_client::config::{Login as Found, Project, Resolved, UserFile};
+use kluis_client::config::{Project, Resolved, UserFile};
 use kluis_client::credentials::Credential;
 use kluis_client::invite::Invitation;
 use kluis_client::trust::{CaPin, Origin, Server};
+use kluis_core::api::code;
 use kluis_core::api::identity::{RedeemInvite, Whoami};
 use kluis_core::name::WorkspaceName;
 
-use crate::args::Login;
+use crate::args::{Login, Token};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::input;
@@ -83,6 +84,7 @@ pub(super) async fn remember(context: &Context<'_>, credential: Credential) -> O
 pub(super) fn store(context: &Context<'_>, credential: Credential, workspace: Option<&WorkspaceName>) -> Outcome<()> {
     let folder = context.config_folder()?;
     let server = credential.server().clone();
+    context.warn_of_network_folder()?;
     let mut credentials = context.credentials()?;
     credentials.put(credential);
     credentials.save()?;
@@ -96,23 +98,61 @@ pub(super) fn store(context: &Context<'_>, credential: Credential, workspace: Op
 }
 
 pub(super) async fn logout(context: &Context<'_>) -> Outcome<u8> {
-    let resolved = context.resolved()?;
-    let Found::Token(credential) = &resolved.login else {
-        context.out.note(format_args!("not signed in to {}", resolved.server.origin));
+    let server = context.resolved()?.server;
+    let origin = &server.origin;
+    let mut credentials = context.credentials()?;
+    // A token from the environment is not this machine's login, and whoever gave it goes on using it.
+    if context.environment.client.token.is_some() {
+        context.out.note("note: KLUIS_TOKEN is set, stays valid and goes on being used");
+    }
+    let Some(credential) = credentials.find(&server).cloned() else {
+        let fields = serde_json::json!({ "address": origin, "revoked": false });
+        context.out.done("nothing", fields, format_args!("not signed in to {origin}"));
         return Ok(0);
     };
-    let revoked = Client::signed_in(credential).token_revoke("current").await;
-    let mut credentials = context.credentials()?;
-    let stored = credentials.remove(&resolved.server);
-    if stored {
-        credentials.save()?;
-    }
+    let revoked = Client::signed_in(&credential).token_revoke("current").await;
+    credentials.remove(&server);
+    credentials.save()?;
     match revoked {
-        Ok(()) => context.out.note(format_args!("signed out of {}", resolved.server.origin)),
-        Err(error) if stored => {
-            context.out.note(format_args!("the login is forgotten here, but could not be revoked: {error}"));
+        Ok(()) => {
+            let fields = serde_json::json!({ "address": origin, "revoked": true });
+            context.out.done("signed_out", fields, format_args!("signed out of {origin}"));
+            Ok(0)
         }
-        Err(error) => return Err(error.into()),
+        // Expired, or revoked by somebody else.
+        Err(error) if error.code() == Some(code::UNAUTHENTICATED) => {
+            let fields = serde_json::json!({ "address": origin, "revoked": false });
+            context.out.done(
+                "signed_out",
+                fields,
+                format_args!("signed out of {origin}; the login did not work any more"),
+            );
+            Ok(0)
+        }
+        Err(error) => {
+            let failure = Failure::from(error);
+            let message = format!("the login is forgotten here, but could not be revoked: {}", failure.message);
+            Err(Failure { message, ..failure })
+        }
+    }
+}
+
+/// This user's tokens: each is a login somewhere.
+pub(super) async fn token(context: &Context<'_>, command: Token) -> Outcome<u8> {
+    let client = context.client().await?;
+    match command {
+        Token::List => {
+            let all = Client::all(|page| client.tokens(page)).await?;
+            context.out.list(&all, &["label", "created", "expires", "id"], |token| {
+                let expires = token.expires.map_or_else(|| "-".to_owned(), |time| time.to_string());
+                vec![token.label.clone(), token.created.to_string(), expires, token.id.to_string()]
+            });
+        }
+        Token::Revoke { token } => {
+            client.token_revoke(&token).await?;
+            let note = format_args!("revoked: whoever uses that token is refused from now on");
+            context.out.done("revoked", serde_json::json!({ "token": token }), note);
+        }
     }
     Ok(0)
 }

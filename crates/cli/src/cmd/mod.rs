@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: Arguments, environment: Environment, out: &Output) 
             out.bytes(&script)?;
             Ok(0)
         }
-        Command::Man { folder } => man(&folder),
+        Command::Man { folder } => man(&context, &folder),
         Command::Launch { stage } => Ok(agent::launch(&context, stage.is_some())),
         Command::Up(up) => up::up(&context, up),
         Command::Agent(agent) => agent::agent(&context, agent),
@@ -46,6 +46,7 @@ async fn quick(context: &Context<'_>, command: Command) -> Outcome<u8> {
     match command {
         Command::Login(login) => login::login(context, login).await,
         Command::Logout => login::logout(context).await,
+        Command::Token(command) => login::token(context, command).await,
         Command::Whoami => login::whoami(context).await,
         Command::Init => login::init(context).await,
         Command::Workspace(command) => workspace::run(context, command).await,
@@ -71,9 +72,11 @@ fn block_on(work: impl Future<Output = Outcome<u8>>) -> Outcome<u8> {
     runtime.block_on(work)
 }
 
-fn man(folder: &std::path::Path) -> Outcome<u8> {
+fn man(context: &Context<'_>, folder: &std::path::Path) -> Outcome<u8> {
     std::fs::create_dir_all(folder)
         .and_then(|()| clap_mangen::generate_to(Arguments::command(), folder))
         .map_err(|e| Failure::failed(format!("{}: {e}", folder.display())))?;
+    let fields = serde_json::json!({ "folder": folder });
+    context.out.done("written", fields, format_args!("wrote the man pages to {}", folder.display()));
     Ok(0)
 }

@@ -1,5 +1,7 @@
 //! Runs: what was submitted, where it stands, what it wrote.
 
+use std::io::{Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use kluis_client::Client;
@@ -88,14 +90,18 @@ pub(super) async fn run(context: &Context<'_>, command: Run) -> Outcome<u8> {
                 vec![f.path.clone(), values::human(f.bytes), f.time.to_string()]
             });
         }
-        Run::Download { run, outputs: _, snapshot, to } => {
+        Run::Download { run, outputs, snapshot, to } => {
             let to = submit::folder(&to.unwrap_or_else(|| PathBuf::from(run.as_str())))?;
             if snapshot {
                 download_snapshot(&client, &workspace, &run, &to).await?;
             } else {
                 download_outputs(context, &client, &workspace, &run, &to).await?;
+                if !outputs {
+                    download_log(&client, &workspace, &run, &to).await?;
+                }
             }
-            out.note(format_args!("downloaded to {}", to.display()));
+            let fields = serde_json::json!({ "run": run, "folder": to });
+            out.done("downloaded", fields, format_args!("downloaded to {}", to.display()));
         }
     }
     Ok(0)
@@ -171,6 +177,19 @@ async fn download_outputs(
     Ok(())
 }
 
+/// The run's log, as Azure ML names it.
+async fn download_log(client: &Client, workspace: &WorkspaceName, run: &RunId, to: &Path) -> Outcome<()> {
+    let path = to.join("user_logs/std_log.txt");
+    let io = |e: std::io::Error| Failure::failed(format!("{}: {e}", path.display()));
+    std::fs::create_dir_all(path.parent().expect("the file was joined to a folder")).map_err(io)?;
+    let mut file = std::io::BufWriter::new(std::fs::File::create(&path).map_err(io)?);
+    let mut log = client.run_logs(workspace, run, LogsQuery::default()).await?;
+    while let Some(record) = log.next().await? {
+        file.write_all(&record.data).map_err(io)?;
+    }
+    file.flush().map_err(io)
+}
+
 /// Paths are chosen by the run's script: only plain ones lead below the folder.
 fn below(folder: &Path, path: &str) -> Outcome<PathBuf> {
     let relative = Path::new(path);
@@ -185,19 +204,21 @@ async fn download_snapshot(client: &Client, workspace: &WorkspaceName, run: &Run
     let Some(snapshot) = view.snapshot else {
         return Err(Failure::failed("this run has no tree of its own"));
     };
-    let scratch = to.join(".kluis-snapshot");
+    // Beside the folder, which has to be empty, and without a name as soon as it is open.
+    let mut scratch = to.as_os_str().to_owned();
+    scratch.push(".packed");
+    let scratch = PathBuf::from(scratch);
     let io = |e: std::io::Error| Failure::failed(format!("{}: {e}", scratch.display()));
-    let mut file = tokio::fs::File::create(&scratch).await.map_err(io)?;
-    client.snapshot_download(workspace, snapshot).await?.write_to(&mut file).await?;
-    drop(file);
-    let (packed, target) = (scratch.clone(), to.to_owned());
-    let unpack = move || {
-        let file = std::fs::File::open(&packed).map_err(|e| Failure::failed(e.to_string()))?;
-        kluis_client::snapshot::unpack(std::io::BufReader::new(file), &target).map_err(Failure::from)
-    };
-    let unpacked = tokio::task::spawn_blocking(unpack).await.map_err(|_| Failure::failed("unpacking failed"));
+    let mut open = std::fs::OpenOptions::new();
+    let file = open.read(true).write(true).create_new(true).mode(0o600).open(&scratch).map_err(io)?;
     std::fs::remove_file(&scratch).map_err(io)?;
-    unpacked??;
+    let mut file = tokio::fs::File::from_std(file);
+    client.snapshot_download(workspace, snapshot).await?.write_to(&mut file).await?;
+    let mut packed = file.into_std().await;
+    packed.rewind().map_err(io)?;
+    let target = to.to_owned();
+    let unpack = move || kluis_client::snapshot::unpack(std::io::BufReader::new(packed), &target);
+    tokio::task::spawn_blocking(unpack).await.map_err(|_| Failure::failed("unpacking failed"))??;
     Ok(())
 }
 

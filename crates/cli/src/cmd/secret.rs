@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::args::{self, Secret, SecretSet};
 use crate::context::Context;
 use crate::failure::{CONFLICT, Failure, NOT_FOUND, Outcome};
-use crate::input::{self, Wanted};
+use crate::input::{self, Wanted, confirm};
 use crate::reference::Reference;
 use crate::values;
 
@@ -31,6 +31,7 @@ pub(super) async fn run(context: &Context<'_>, command: Secret) -> Outcome<u8> {
         Secret::Enable { name } => enable(context, &name, true).await,
         Secret::Disable { name } => enable(context, &name, false).await,
         Secret::Delete { name } => {
+            whole(&name)?;
             let (client, workspace) = place(context, &name).await?;
             let view = client.secret_delete(&workspace, &name.name).await?;
             context.out.show(&view, |out, view| {
@@ -40,16 +41,19 @@ pub(super) async fn run(context: &Context<'_>, command: Secret) -> Outcome<u8> {
             Ok(0)
         }
         Secret::Recover { name } => {
+            whole(&name)?;
             let (client, workspace) = place(context, &name).await?;
             let view = client.secret_recover(&workspace, &name.name).await?;
             context.out.show(&view, |out, view| out.note(format_args!("recovered {}", view.name)));
             Ok(0)
         }
         Secret::Purge { name, yes } => {
+            whole(&name)?;
             let (client, workspace) = place(context, &name).await?;
             confirm(yes, &format!("Erase {} for good?", name.name))?;
             client.secret_purge(&workspace, &name.name).await?;
-            context.out.note(format_args!("purged {}", name.name));
+            let fields = serde_json::json!({ "name": name.name, "workspace": workspace });
+            context.out.done("purged", fields, format_args!("purged {}", name.name));
             Ok(0)
         }
         Secret::Generate { name, length } => {
@@ -59,8 +63,8 @@ pub(super) async fn run(context: &Context<'_>, command: Secret) -> Outcome<u8> {
                 SetSecret { value: random_text(length.into())?, attributes: Attributes::default(), if_revision: None };
             set_one(context, &client, &workspace, &name.name, &set).await
         }
-        Secret::Import { file } => set_file(context, &file).await,
-        Secret::Export { file, names } => export(context, &file, names).await,
+        Secret::Import { file, allow_empty } => set_file(context, &file, allow_empty, &Attributes::default()).await,
+        Secret::Export { file, names } => export(context, &file, &names).await,
     }
 }
 
@@ -76,23 +80,26 @@ fn no_version(name: &Reference) -> Outcome<()> {
     }
 }
 
-/// Asks on a terminal; without one, `--yes` is needed.
-fn confirm(yes: bool, question: &str) -> Outcome<()> {
-    if yes {
-        return Ok(());
+/// Versions are not deleted one by one: a name with a version must not take the whole secret along.
+fn whole(name: &Reference) -> Outcome<()> {
+    match name.version {
+        None => Ok(()),
+        Some(_) => Err(Failure::usage(
+            "this is done to a secret with all its versions, so leave the version out; `kluis secret disable \
+             NAME@VERSION` stops one version from being read",
+        )),
     }
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::usage("there is no terminal to ask on; --yes answers"));
-    }
-    let _closed = write!(std::io::stderr(), "{question} [y/N] ");
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).map_err(|e| Failure::failed(format!("the question: {e}")))?;
-    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(Failure::failed("nothing was done")) }
 }
 
 async fn set(context: &Context<'_>, set: SecretSet) -> Outcome<u8> {
+    let attributes = Attributes {
+        content_type: set.content_type.clone(),
+        tags: set.tags.iter().cloned().collect::<BTreeMap<_, _>>(),
+        expires: set.expires.as_deref().map(moment).transpose()?,
+        ..Attributes::default()
+    };
     if let Some(file) = &set.env_file {
-        return set_file(context, file).await;
+        return set_file(context, file, set.allow_empty, &attributes).await;
     }
     let Some(name) = &set.name else { return Err(Failure::usage("which secret?")) };
     no_version(name)?;
@@ -100,12 +107,6 @@ async fn set(context: &Context<'_>, set: SecretSet) -> Outcome<u8> {
         // Words beside the name: somebody typed a value. Say why that is refused, without repeating it.
         input::value(Some("a value"), name.name.as_str(), &Wanted::default(), context.out)?;
     }
-    let attributes = Attributes {
-        content_type: set.content_type.clone(),
-        tags: set.tags.iter().cloned().collect::<BTreeMap<_, _>>(),
-        expires: set.expires.as_deref().map(moment).transpose()?,
-        ..Attributes::default()
-    };
     // Everything that can be wrong on this side is found before anybody is asked anything.
     let wanted = Wanted { exact: set.exact, allow_empty: set.allow_empty };
     let source = set.source.first().map(String::as_str);
@@ -166,18 +167,10 @@ fn moment(text: &str) -> Outcome<Timestamp> {
     }
 }
 
-async fn set_file(context: &Context<'_>, file: &Path) -> Outcome<u8> {
-    let entries = input::env_file(file)?;
-    let items = entries
-        .into_iter()
-        .map(|(key, value)| {
-            Ok(NamedSecret {
-                name: SecretName::parse(&key)?,
-                value: Plaintext::from_text(&value)?,
-                attributes: Attributes::default(),
-            })
-        })
-        .collect::<Outcome<Vec<_>>>()?;
+async fn set_file(context: &Context<'_>, file: &Path, allow_empty: bool, attributes: &Attributes) -> Outcome<u8> {
+    let entries = input::env_file(file, allow_empty)?;
+    let named = |(name, value)| NamedSecret { name, value, attributes: attributes.clone() };
+    let items: Vec<_> = entries.into_iter().map(named).collect();
     if items.is_empty() {
         return Err(Failure::failed(format!("{} has no entries; nothing was set", file.display())));
     }
@@ -199,7 +192,12 @@ async fn get(context: &Context<'_>, name: &Reference, version: Option<VersionId>
     if std::io::stdout().is_terminal() && !reveal {
         return Err(Failure::failed("a value is not shown on a terminal; --reveal shows it, a pipe passes it on"));
     }
-    let version = version.or(name.version);
+    let version = match (version, name.version) {
+        (Some(one), Some(other)) if one != other => {
+            return Err(Failure::usage("the name has another version than --version: give one of them"));
+        }
+        (one, other) => one.or(other),
+    };
     if let Some(socket) = &context.environment.run_socket {
         return get_in_run(context, socket, name, version);
     }
@@ -215,9 +213,11 @@ async fn get(context: &Context<'_>, name: &Reference, version: Option<VersionId>
 
 /// Inside a run the launcher answers: limited to the run, on record with it, known to the masker.
 fn get_in_run(context: &Context<'_>, socket: &Path, name: &Reference, version: Option<VersionId>) -> Outcome<u8> {
-    if version.is_some() || name.workspace.is_some() {
+    let own = context.environment.client.workspace.as_deref().and_then(|name| WorkspaceName::parse(name).ok());
+    let elsewhere = name.workspace.as_ref().filter(|workspace| own.as_ref() != Some(workspace));
+    if version.is_some() || elsewhere.is_some() {
         return Err(Failure::usage(
-            "in a run, a secret is read by its name alone: workspace and version are the run's",
+            "in a run, secrets are read from the run's own workspace and in their current version: give the name alone",
         ));
     }
     let mut broker = Broker::connect(socket).map_err(Failure::from)?;
@@ -270,6 +270,9 @@ fn remark(secret: &SecretView) -> String {
 }
 
 async fn versions(context: &Context<'_>, name: &Reference) -> Outcome<u8> {
+    if name.version.is_some() {
+        return Err(Failure::usage("all versions are listed: leave the version out"));
+    }
     let (client, workspace) = place(context, name).await?;
     let items = Client::all(|page| client.secret_versions(&workspace, &name.name, page)).await?;
     context.out.list(&items, &["version", "set", ""], |version| {
@@ -308,7 +311,7 @@ fn random_text(length: usize) -> Outcome<Plaintext> {
     Ok(Plaintext::from_bytes(std::mem::take(&mut *bytes))?)
 }
 
-async fn export(context: &Context<'_>, file: &Path, names: Vec<SecretName>) -> Outcome<u8> {
+async fn export(context: &Context<'_>, file: &Path, names: &[Reference]) -> Outcome<u8> {
     let to_stdout = file == Path::new("-");
     if to_stdout && std::io::stdout().is_terminal() {
         return Err(Failure::failed("values are not shown on a terminal; name a file"));
@@ -318,7 +321,8 @@ async fn export(context: &Context<'_>, file: &Path, names: Vec<SecretName>) -> O
         let all = Client::all(|page| client.secrets(&workspace, page)).await?;
         all.into_iter().filter(|s| s.attributes.enabled).map(|s| s.name).collect()
     } else {
-        names
+        let own = |reference: &Reference| reference.name_in(&workspace).cloned().map_err(Failure::usage);
+        names.iter().map(own).collect::<Outcome<Vec<_>>>()?
     };
     let mut text = Zeroizing::new(String::new());
     for chunk in names.chunks(MAX_BATCH) {
@@ -344,7 +348,9 @@ async fn export(context: &Context<'_>, file: &Path, names: Vec<SecretName>) -> O
         .open(file)
         .and_then(|mut f| f.write_all(text.as_bytes()));
     written.map_err(|e| Failure::failed(format!("{}: {e}", file.display())))?;
-    context.out.note(format_args!("wrote {} values to {}; it holds them in the clear", names.len(), file.display()));
+    let fields = serde_json::json!({ "file": file, "names": names });
+    let note = format_args!("wrote {} values to {}; it holds them in the clear", names.len(), file.display());
+    context.out.done("exported", fields, note);
     Ok(0)
 }
 

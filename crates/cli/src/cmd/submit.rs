@@ -6,22 +6,22 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use kluis_client::config::Resolved;
 use kluis_client::snapshot::{Links, PackOptions, Packed, pack};
 use kluis_client::{Client, SystemRng};
 use kluis_core::api::runs::{LogsQuery, Program, Resources, RunView, SubmitRun};
 use kluis_core::clock::{Clock, SystemClock};
 use kluis_core::name::{ComputeName, ExperimentName, RunId, SecretName, WorkspaceName};
 
-use super::{local, wait};
-use crate::args::{Secrets, Submit};
+use super::local::{self, LocalAgent};
+use super::wait;
+use crate::args::{LinksOption, Secrets, Submit};
 use crate::context::Context;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{DETACHED, Failure, Outcome};
+use crate::reference::Reference;
 
 pub(super) async fn submit(context: &Context<'_>, submit: Submit) -> Outcome<u8> {
     local::refuse_in_run(context)?;
-    if submit.compute.is_local() {
-        local::check()?;
-    }
     let source = match &submit.source {
         Some(source) => source.clone(),
         None => std::env::current_dir().map_err(|e| Failure::failed(format!("the current folder: {e}")))?,
@@ -32,9 +32,19 @@ pub(super) async fn submit(context: &Context<'_>, submit: Submit) -> Outcome<u8>
         None => experiment_of(&source)?,
     };
     let resolved = context.resolved()?;
+    let compute = compute(context, &submit, &resolved);
+    if compute.is_local() {
+        local::check()?;
+    }
     let (client, workspace) = context.in_workspace(None).await?;
+    // Whatever can be wrong here is found before the tree is packed and sent.
+    let declared = Declared::new(&submit.secrets, &workspace)?;
     let packed = {
-        let (source, links) = (source.clone(), if submit.keep_links { Links::Keep } else { Links::Refuse });
+        let links = match submit.links {
+            LinksOption::Refuse => Links::Refuse,
+            LinksOption::Keep => Links::Keep,
+        };
+        let source = source.clone();
         let pack = move || pack(&source, &PackOptions { links, scratch: std::env::temp_dir() });
         tokio::task::spawn_blocking(pack).await.map_err(|_| Failure::failed("packing the tree failed"))??
     };
@@ -42,16 +52,15 @@ pub(super) async fn submit(context: &Context<'_>, submit: Submit) -> Outcome<u8>
         context.out.note(format_args!("note: {left_out} is no file, folder or link, and was left out"));
     }
     let snapshot = upload(context, &client, &workspace, &packed).await?;
-    let declared = Declared::new(&submit.secrets)?;
     if declared.secrets.is_none() {
-        context.out.note("note: no secrets were declared (--secret), so the run may read whatever you may read");
+        note_undeclared(context);
     }
     let request = SubmitRun {
         run: Some(RunId::generate(&experiment, SystemClock.now(), &SystemRng)),
         experiment,
         snapshot: Some(snapshot),
         program,
-        compute: submit.compute.clone(),
+        compute: compute.clone(),
         secrets: declared.secrets,
         secret_env: declared.env,
         secret_files: declared.files,
@@ -68,28 +77,59 @@ pub(super) async fn submit(context: &Context<'_>, submit: Submit) -> Outcome<u8>
         max_attempts: submit.max_attempts,
     };
     let run = client.run_submit(&workspace, &request).await?;
-    if submit.compute.is_local()
-        && let Err(failure) = local::start(context, &resolved, &workspace, &run.id)
-    {
-        // Nobody else will ever serve it.
-        client.run_cancel(&workspace, &run.id).await?;
-        return Err(failure);
+    let mut agent = None;
+    if compute.is_local() {
+        match local::start(context, &resolved, &workspace, &run.id) {
+            Ok(started) => agent = Some(started),
+            Err(failure) => {
+                // Nobody else will ever serve it.
+                client.run_cancel(&workspace, &run.id).await?;
+                return Err(failure);
+            }
+        }
     }
     if !submit.wait {
         context.out.show(&run, |out, run| out.line(&run.id));
+        if let Some(agent) = &mut agent {
+            agent.takes(&client, &workspace, &run).await?;
+        }
         return Ok(0);
     }
     context.out.note(format_args!("run {}", run.id));
-    follow(context, &client, &workspace, run).await
+    follow(context, &client, &workspace, run, agent).await
+}
+
+/// Where to run: as told, else as the project's or the user's file says, else here.
+fn compute(context: &Context<'_>, submit: &Submit, resolved: &Resolved) -> ComputeName {
+    match (&submit.compute, &resolved.compute) {
+        (Some(told), _) => told.clone(),
+        (None, Some(configured)) => {
+            context.out.note(format_args!("note: on {configured}, as the configuration says"));
+            configured.clone()
+        }
+        (None, None) => local_compute(),
+    }
+}
+
+/// A run without a list of secrets is no narrower than its submitter.
+pub(super) fn note_undeclared(context: &Context<'_>) {
+    context.out.note("note: no secrets were declared (--secret), so the run may read whatever you may read");
 }
 
 /// Follows the log to the run's end; the exit code is the run's. Ctrl-C detaches, twice cancels.
-pub(super) async fn follow(
+async fn follow(
     context: &Context<'_>,
     client: &Client,
     workspace: &WorkspaceName,
     run: RunView,
+    agent: Option<LocalAgent>,
 ) -> Outcome<u8> {
+    let died = async {
+        match agent {
+            Some(mut agent) => agent.died(client, workspace, &run.id).await,
+            None => std::future::pending().await,
+        }
+    };
     let query = LogsQuery { follow: true, ..LogsQuery::default() };
     let followed = async {
         wait::print_log(client, workspace, &run.id, query, false, context.out).await?;
@@ -97,6 +137,7 @@ pub(super) async fn follow(
     };
     let ended: Outcome<RunView> = tokio::select! {
         ended = followed => ended,
+        failure = died => Err(failure),
         _ = tokio::signal::ctrl_c() => {
             context.out.note("detaching; the run goes on. Ctrl-C again within 2 s cancels it");
             let again = tokio::time::timeout(Duration::from_secs(2), tokio::signal::ctrl_c()).await;
@@ -106,7 +147,7 @@ pub(super) async fn follow(
                 return Ok(crate::failure::CANCELED);
             }
             context.out.note(format_args!("`kluis run logs --follow {}` attaches again", run.id));
-            return Ok(0);
+            return Ok(DETACHED);
         }
     };
     let ended = ended?;
@@ -151,12 +192,13 @@ pub(super) struct Declared {
 }
 
 impl Declared {
-    pub(super) fn new(wanted: &Secrets) -> Outcome<Self> {
-        let named = |pairs: &[(String, String)]| -> Outcome<BTreeMap<String, SecretName>> {
-            pairs.iter().map(|(place, name)| Ok((place.clone(), SecretName::parse(name)?))).collect()
+    pub(super) fn new(wanted: &Secrets, workspace: &WorkspaceName) -> Outcome<Self> {
+        let name = |reference: &Reference| reference.name_in(workspace).cloned().map_err(Failure::usage);
+        let named = |pairs: &[(String, Reference)]| -> Outcome<BTreeMap<String, SecretName>> {
+            pairs.iter().map(|(place, reference)| Ok((place.clone(), name(reference)?))).collect()
         };
         let (env, files) = (named(&wanted.secret_env)?, named(&wanted.secret_files)?);
-        let mut secrets = wanted.secrets.clone();
+        let mut secrets: Vec<SecretName> = wanted.secrets.iter().map(name).collect::<Outcome<_>>()?;
         for implied in env.values().chain(files.values()) {
             if !secrets.contains(implied) {
                 secrets.push(implied.clone());

@@ -1,27 +1,34 @@
 //! `kluis up`: the server, the login of whoever starts it first, and the agent for the target `server`, which speaks HTTPS
 //! like any other.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kluis_client::Client;
 use kluis_client::config::UserFile;
 use kluis_client::credentials::{Credential, Credentials};
-use kluis_client::trust::{CaPin, Origin, Server as Address};
+use kluis_client::trust::Server as Address;
 use kluis_core::access::PrincipalKind;
 use kluis_core::api::agents::Confine;
 use kluis_core::api::identity::{CreateInvite, RedeemInvite};
 use kluis_core::name::{ComputeName, PrincipalName, WorkspaceName};
+use kluis_runner::engine::ProcessEngine;
 use kluis_runner::{Agent, AgentOptions};
 use kluis_server::config::{HostName, RootKeyOption, TlsSource};
 use kluis_server::{Running, Server, ServerOptions};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::agent::{self, GRACE_SECONDS};
+use super::agent;
 use super::login::machine;
 use crate::args::{Data, Up};
 use crate::context::Context;
+use crate::covered;
 use crate::failure::{Failure, Outcome};
+
+/// Before an agent that gave up is started anew.
+const PAUSE: Duration = Duration::from_secs(30);
 
 pub(super) fn up(context: &Context<'_>, up: Up) -> Outcome<u8> {
     agent::log_to_stderr(context);
@@ -66,6 +73,7 @@ async fn serve(context: &Context<'_>, up: Up) -> Outcome<u8> {
     if let (Some(certificate), Some(key)) = (&up.tls_cert, &up.tls_key) {
         options.tls = TlsSource::Files { certificate: certificate.clone(), key: key.clone() };
     }
+    let host = host(&up.listen, &options)?;
     // The owner's login is nowhere else: that it can be written is known before it is made.
     let config = context.config_folder()?;
     let mut logins = Credentials::load(&config)?;
@@ -73,43 +81,29 @@ async fn serve(context: &Context<'_>, up: Up) -> Outcome<u8> {
     let data = options.data.clone();
     let stop = agent::stop_on_signals()?;
     let mut running = Server::start(options).await?;
-    let address = address(&up, &running)?;
-    if let Some(address) = &address {
-        signed_in(context, &config, &mut logins, address, &mut running)?;
-    }
+    let address = address(&host, &running)?;
+    signed_in(context, &config, &mut logins, &address, &mut running).await?;
+    let keys = [Some(running.root_key().to_owned()), up.data.passphrase_file.clone(), up.tls_key.clone()];
+    let own: Vec<PathBuf> = [data.clone(), config].into_iter().chain(keys.into_iter().flatten()).collect();
+    covered::note(context, &own)?;
     let note = |text: String| context.out.note(text);
     note(format!("data in {}", data.display()));
-    if let Some(address) = &address {
-        let Address { origin, ca_sha256 } = address;
-        note(format!("from elsewhere: kluis login {origin} --ca-sha256 {ca_sha256}"));
-    }
-    context.out.line(format_args!("ready https://{}", shown(&up.listen, &running)));
+    note(format!(
+        "the root key is {}: keep a copy elsewhere, for without it everything is lost",
+        running.root_key().display()
+    ));
+    note(format!("from elsewhere: kluis login {} --ca-sha256 {}", address.origin, address.ca_sha256));
+    context.out.line(format_args!("ready {}", address.origin));
 
     // The port is open; what follows can take its time.
-    let stopping = CancellationToken::new();
-    let agent = match address {
-        Some(address) if !up.no_runner => {
-            let runner = Runner { context, up: &up, data: &data, config: &config };
-            match runner.agent(&logins, address).await {
-                Ok(agent) => Some(tokio::spawn(agent.run(stopping.clone()))),
-                Err(failure) => {
-                    tracing::error!(error = failure.message, "the compute target `server` is not served");
-                    None
-                }
-            }
-        }
-        _ => None,
-    };
-    stop.cancelled().await;
-    tracing::info!("stopping; runs go on");
-    stopping.cancel();
-    if let Some(agent) = agent {
-        match agent.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the agent had stopped"),
-            Err(error) => tracing::warn!(%error, "the agent had stopped"),
-        }
+    if up.no_runner {
+        note("the compute target `server` is not served (--no-runner)".to_owned());
+        stop.cancelled().await;
+    } else {
+        let runner = Runner { context, up: &up, data: &data, running: &running };
+        runner.serve(&address, &stop).await;
     }
+    tracing::info!("stopping; runs go on");
     running.shutdown().await;
     Ok(0)
 }
@@ -124,24 +118,36 @@ fn listened_host(listen: &str) -> Option<HostName> {
     }
 }
 
-/// `HOST:PORT` as asked for, with the port that it became.
-fn shown(listen: &str, running: &Running) -> String {
-    let host = listen.rsplit_once(':').map_or("127.0.0.1", |(host, _)| host);
-    let host = match host {
+/// The host by which this machine reaches the server: where it listens; with a site's certificate, the first name that
+/// the certificate is made out for.
+fn host(listen: &str, options: &ServerOptions) -> Outcome<String> {
+    let here = match listen.rsplit_once(':').map_or("127.0.0.1", |(host, _)| host) {
         "0.0.0.0" => "127.0.0.1",
         "[::]" => "[::1]",
         host => host,
     };
-    format!("{host}:{}", running.addr().port())
+    let TlsSource::Files { certificate, .. } = &options.tls else { return Ok(here.to_owned()) };
+    let named = options.hosts.iter().cloned().chain(here.parse());
+    for host in named {
+        if options.tls.is_for(&host)? {
+            return Ok(match host {
+                HostName::Ip(IpAddr::V6(ip)) => format!("[{ip}]"),
+                host => host.to_string(),
+            });
+        }
+    }
+    Err(Failure::usage(format!(
+        "{} is not made out for {here}: say with --host under which of its names this server is reached",
+        certificate.display()
+    )))
 }
 
-/// How this machine reaches the server; `None` with a site's certificate, whose issuer only the site knows.
-fn address(up: &Up, running: &Running) -> Outcome<Option<Address>> {
-    let Some(pin) = running.ca_sha256() else { return Ok(None) };
+/// How this machine reaches the server, and what it recognises it by.
+fn address(host: &str, running: &Running) -> Outcome<Address> {
     let bad = |what: &str| Failure::failed(format!("{what} of this server can not be written down"));
-    let origin: Origin = format!("https://{}", shown(&up.listen, running)).parse().map_err(|_| bad("the address"))?;
-    let ca_sha256: CaPin = pin.parse().map_err(|_| bad("the pin"))?;
-    Ok(Some(Address { origin, ca_sha256 }))
+    let origin = format!("https://{host}:{}", running.addr().port()).parse().map_err(|_| bad("the address"))?;
+    let pin = running.ca_sha256().and_then(|pin| pin.parse().ok());
+    Ok(Address { origin, ca_sha256: pin.ok_or_else(|| bad("the pin"))? })
 }
 
 fn writable(config: &Path) -> Outcome<()> {
@@ -156,54 +162,57 @@ fn tempfile(folder: &Path) -> std::io::Result<()> {
     std::fs::write(&probe, b"").and_then(|()| std::fs::remove_file(&probe))
 }
 
-/// Keeps the owner's login on this machine usable: new at first start, moved when port or CA have changed.
-fn signed_in(
+/// Keeps the owner's login on this machine usable: new at first start, moved when port or authority have changed.
+async fn signed_in(
     context: &Context<'_>,
     config: &Path,
     logins: &mut Credentials,
     address: &Address,
     running: &mut Running,
 ) -> Outcome<()> {
-    if let Some(first) = running.first_start() {
-        logins.put(Credential::new(address.clone(), first.token, Some(first.owner.clone())));
-        logins.save()?;
-        context.out.note(format_args!("first start: {} owns this installation and is signed in", first.owner));
-        context.out.note(format_args!(
-            "the root key is {}: keep a copy elsewhere, for without it everything is lost",
-            first.root_key.display()
-        ));
-        let mut user = UserFile::load(config)?;
-        user.address = Some(address.origin.clone());
-        user.ca_sha256 = Some(address.ca_sha256);
-        user.workspace = Some(WorkspaceName::parse("default")?);
-        user.save(config)?;
-        return Ok(());
-    }
-    move_login(config, logins, address)
+    let Some(first) = running.first_start() else { return move_login(config, logins, address, running).await };
+    context.warn_of_network_folder()?;
+    logins.put(Credential::new(address.clone(), first.token, Some(first.owner.clone())));
+    logins.save()?;
+    context.out.note(format_args!("first start: {} owns this installation and is signed in", first.owner));
+    let mut user = UserFile::load(config)?;
+    user.address = Some(address.origin.clone());
+    user.ca_sha256 = Some(address.ca_sha256);
+    user.workspace = Some(WorkspaceName::parse("default")?);
+    Ok(user.save(config)?)
 }
 
-/// The same CA at another port of the same host is this installation: it has just been opened here.
-fn move_login(config: &Path, logins: &mut Credentials, address: &Address) -> Outcome<()> {
-    if logins.find(address).is_none() {
-        let same = |c: &&Credential| {
-            c.server().ca_sha256 == address.ca_sha256 && c.server().origin.host() == address.origin.host()
-        };
-        let Some(moved) = logins.entries().iter().find(same).map(|c| c.moved_to(address.clone())) else {
-            return Ok(());
-        };
-        let before: Vec<Address> = logins.entries().iter().filter(same).map(|c| c.server().clone()).collect();
-        for server in before {
-            logins.remove(&server);
-        }
-        logins.put(moved);
-        logins.save()?;
+/// A login that this installation issued is its login at whatever address and with whatever authority it has now. The
+/// installation itself says which ones are (docs/adr/0014).
+async fn move_login(config: &Path, logins: &mut Credentials, address: &Address, running: &Running) -> Outcome<()> {
+    if logins.find(address).is_some() {
+        return Ok(());
     }
+    let Some((moved, before)) = issued_here(logins, address, running).await else { return Ok(()) };
+    // Another name of the same server may well go on working; another port of this one does not.
+    if before.origin.host() == address.origin.host() {
+        logins.remove(&before);
+    }
+    logins.put(moved);
+    logins.save()?;
     let mut user = UserFile::load(config)?;
-    if user.ca_sha256 == Some(address.ca_sha256) && user.address.as_ref() != Some(&address.origin) {
+    if user.address.as_ref() == Some(&before.origin) {
         user.address = Some(address.origin.clone());
+        user.ca_sha256 = Some(address.ca_sha256);
         user.save(config)?;
     }
     Ok(())
+}
+
+/// A login of this installation, made out for this address, and the address that it had.
+async fn issued_here(logins: &Credentials, address: &Address, running: &Running) -> Option<(Credential, Address)> {
+    for login in logins.entries() {
+        let moved = login.moved_to(address.clone(), async |token| running.knows(token).await).await;
+        if let Some(moved) = moved {
+            return Some((moved, login.server().clone()));
+        }
+    }
+    None
 }
 
 /// The built-in agent.
@@ -211,28 +220,35 @@ struct Runner<'r> {
     context: &'r Context<'r>,
     up: &'r Up,
     data: &'r Path,
-    config: &'r Path,
+    running: &'r Running,
 }
 
 impl Runner<'_> {
-    async fn agent(
-        &self,
-        owner: &Credentials,
-        address: Address,
-    ) -> Outcome<Agent<Client, kluis_runner::engine::ProcessEngine>> {
+    /// Serves `server` until the stop. An agent that gives up is said at once, and started anew after a pause.
+    async fn serve(&self, address: &Address, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            let error = match self.agent(address.clone()).await {
+                Ok(agent) => match agent.run(stop.clone()).await {
+                    Ok(()) => return,
+                    Err(error) => error.to_string(),
+                },
+                Err(failure) => failure.message,
+            };
+            tracing::error!(error, "the compute target `server` is not served; trying again");
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        }
+    }
+
+    async fn agent(&self, address: Address) -> Outcome<Agent<Client, ProcessEngine>> {
         let engine = agent::engine(self.context, self.up.launcher.as_deref())?;
-        let client = self.login(owner, address).await?;
+        let client = self.login(address).await?;
         let options = AgentOptions {
-            compute: compute()?,
-            only: None,
-            mine: false,
             slots: self.up.slots,
-            devices: Vec::new(),
-            state: self.folder(),
-            covered: vec![self.data.to_owned(), self.config.to_owned(), self.context.state_folder()?],
-            python: None,
             confine: if self.up.unsafe_local { Confine::None } else { Confine::Auto },
-            grace_seconds: GRACE_SECONDS,
+            ..agent::options(self.context, compute()?, self.folder())?
         };
         Ok(Agent::new(client, engine, options)?)
     }
@@ -242,12 +258,11 @@ impl Runner<'_> {
     }
 
     /// The agent's own login, beside its state; at first it is made with the owner's.
-    async fn login(&self, owner: &Credentials, address: Address) -> Outcome<Client> {
+    async fn login(&self, address: Address) -> Outcome<Client> {
         let mut own = Credentials::load(&self.folder())?;
         if own.find(&address).is_none()
-            && let Some(moved) = own.entries().first().map(|c| c.moved_to(address.clone()))
+            && let Some((moved, _)) = issued_here(&own, &address, self.running).await
         {
-            // The data folder is this installation's: its agent's login is too, whatever port and CA it has now.
             for server in own.entries().iter().map(|c| c.server().clone()).collect::<Vec<_>>() {
                 own.remove(&server);
             }
@@ -257,6 +272,7 @@ impl Runner<'_> {
         if let Some(credential) = own.find(&address) {
             return Ok(Client::signed_in(credential));
         }
+        let owner = self.context.credentials()?;
         let owner = owner.find(&address).ok_or_else(|| {
             Failure::failed(
                 "its agent has no login yet, and the owner is not signed in here; start `kluis up` as the owner once",

@@ -7,6 +7,7 @@ use kluis_client::{Client, Error};
 use kluis_core::api::runs::{LogRecord, LogsQuery, RunView};
 use kluis_core::name::{RunId, WorkspaceName};
 use kluis_core::run::{Blame, RunStatus};
+use tokio::time::Instant;
 
 use crate::failure::{CANCELED, LOST, NOT_THE_SCRIPT, Outcome};
 use crate::output::Output;
@@ -14,13 +15,17 @@ use crate::output::Output;
 /// How often a run is looked at.
 const LOOK: Duration = Duration::from_millis(300);
 
+/// How long a server may be away while it is waited for.
+const AWAY: Duration = Duration::from_mins(2);
+
 /// The run when it has ended. A server that is away for a while is waited for.
 pub(super) async fn ended(client: &Client, workspace: &WorkspaceName, run: &RunId) -> Result<RunView, Error> {
+    let mut heard = Instant::now();
     loop {
         match client.run(workspace, run).await {
             Ok(view) if view.status.is_terminal() => return Ok(view),
-            Ok(_) => {}
-            Err(error) if error.is_transient() => {}
+            Ok(_) => heard = Instant::now(),
+            Err(error) if error.is_transient() && heard.elapsed() < AWAY => {}
             Err(error) => return Err(error),
         }
         tokio::time::sleep(LOOK).await;

@@ -37,7 +37,7 @@ pub(super) async fn run(context: &Context<'_>, command: Workspace) -> Outcome<u8
             let client = context.client().await?;
             input::confirm(yes, &format!("Delete the workspace {name} with its secrets, runs and logs?"))?;
             client.workspace_delete(&name).await?;
-            context.out.note(format_args!("deleted {name}"));
+            context.out.done("deleted", serde_json::json!({ "workspace": name }), format_args!("deleted {name}"));
         }
         Workspace::Member(command) => member(context, command).await?,
     }
@@ -97,7 +97,9 @@ async fn member(context: &Context<'_>, command: Member) -> Outcome<()> {
         }
         Member::Remove { principal } => {
             client.member_remove(&workspace, &principal).await?;
-            context.out.note(format_args!("{principal} is no member of {workspace} any more"));
+            let fields = serde_json::json!({ "principal": principal, "workspace": workspace });
+            let note = format_args!("{principal} is no member of {workspace} any more");
+            context.out.done("removed", fields, note);
         }
         Member::List => {
             let all = Client::all(|page| client.members(&workspace, page)).await?;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kluis_core::name::WorkspaceName;
+use kluis_core::name::{ComputeName, WorkspaceName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -28,6 +28,8 @@ pub struct Project {
     pub workspace: WorkspaceName,
     /// The server's CA pin, if it says one.
     pub ca_sha256: Option<CaPin>,
+    /// Where its runs run, if it says so.
+    pub compute: Option<ComputeName>,
     /// What an Azure file says besides; echoed, and authorizes nothing.
     pub azure: Option<AzureNames>,
 }
@@ -55,6 +57,7 @@ impl Project {
             address: parsed(path, object, "address")?,
             workspace,
             ca_sha256: parsed(path, object, "ca_sha256")?,
+            compute: parsed(path, object, "compute")?,
             azure: None,
         })
     }
@@ -65,10 +68,11 @@ impl Project {
             subscription_id: text(path, object, "subscription_id")?.map(str::to_owned),
             resource_group: text(path, object, "resource_group")?.map(str::to_owned),
         };
-        Ok(Self { path: path.to_owned(), address: None, workspace, ca_sha256: None, azure: Some(azure) })
+        Ok(Self { path: path.to_owned(), address: None, workspace, ca_sha256: None, compute: None, azure: Some(azure) })
     }
 
-    /// Writes `.kluis/config.json` below `root` and says where. It is made to be committed.
+    /// Writes `.kluis/config.json` below `root` and says where. It is made to be committed. A compute target that the
+    /// file names already stays.
     pub fn write(
         root: &Path,
         address: &Origin,
@@ -81,9 +85,14 @@ impl Project {
             workspace: &'c WorkspaceName,
             #[serde(skip_serializing_if = "Option::is_none")]
             ca_sha256: Option<CaPin>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            compute: Option<ComputeName>,
         }
         let path = root.join(PROJECT_FILE);
-        let mut json = serde_json::to_vec_pretty(&Content { address, workspace, ca_sha256 }).expect("names are JSON");
+        // Whatever else is wrong with the file that is replaced here is no reason not to replace it.
+        let compute = Self::read(&path).ok().and_then(|project| project.compute);
+        let content = Content { address, workspace, ca_sha256, compute };
+        let mut json = serde_json::to_vec_pretty(&content).expect("names are JSON");
         json.push(b'\n');
         let folder = path.parent().expect("the file was joined to a folder");
         std::fs::create_dir_all(folder)
@@ -123,7 +132,7 @@ fn looks_like_azure(object: &Map<String, Value>) -> bool {
     ["workspace_name", "subscription_id", "resource_group"].iter().any(|key| object.contains_key(*key))
 }
 
-/// The user's own default: address, workspace, pin; each may be absent.
+/// The user's own default: address, workspace, pin, compute target; each may be absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserFile {
     /// The server's address.
@@ -135,6 +144,9 @@ pub struct UserFile {
     /// The server's CA pin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_sha256: Option<CaPin>,
+    /// Where runs run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compute: Option<ComputeName>,
 }
 
 impl UserFile {
@@ -149,6 +161,7 @@ impl UserFile {
             address: parsed(&path, &object, "address")?,
             workspace: parsed(&path, &object, "workspace")?,
             ca_sha256: parsed(&path, &object, "ca_sha256")?,
+            compute: parsed(&path, &object, "compute")?,
         })
     }
 
@@ -254,6 +267,7 @@ mod tests {
             (".kluis/config.json", r#"{"workspace": 7}"#, "`workspace` in"),
             (".kluis/config.json", r#"{"workspace": "w", "ca_sha256": "zz"}"#, "64 hex digits"),
             (".kluis/config.json", r#"{"workspace": "w", "address": "http://a"}"#, "only https"),
+            (".kluis/config.json", r#"{"workspace": "w", "compute": "a b"}"#, "`compute` in"),
             (".kluis/config.json", "{", "line 1"),
             (".azureml/config.json", r#"{"resource_group": "g"}"#, "has no `workspace_name`"),
             ("config.json", r#"{"resource_group": "g"}"#, "has no `workspace_name`"),
@@ -265,6 +279,16 @@ mod tests {
     }
 
     #[test]
+    fn a_project_that_is_written_again_keeps_its_compute_target() {
+        let root = tree(&[(".kluis/config.json", r#"{"workspace": "old", "compute": "gpu-box"}"#)]);
+        let (address, workspace) = (Origin::parse("a.example.org").unwrap(), WorkspaceName::parse("new").unwrap());
+        Project::write(root.path(), &address, &workspace, None).unwrap();
+        let project = find_project(root.path()).unwrap().unwrap();
+        assert_eq!(project.workspace.as_str(), "new");
+        assert_eq!(project.compute.unwrap().as_str(), "gpu-box");
+    }
+
+    #[test]
     fn what_is_written_is_read_back() {
         let root = tempfile::tempdir().unwrap();
         let (address, workspace) = (Origin::parse("a.example.org").unwrap(), WorkspaceName::parse("default").unwrap());
@@ -273,7 +297,8 @@ mod tests {
         let project = find_project(root.path()).unwrap().unwrap();
         assert_eq!(project.path, path);
         assert_eq!((project.address, project.ca_sha256), (Some(address.clone()), Some(pin)));
-        let user = UserFile { address: Some(address), workspace: Some(workspace), ca_sha256: Some(pin) };
+        let compute = Some(ComputeName::parse("gpu-box").unwrap());
+        let user = UserFile { address: Some(address), workspace: Some(workspace), ca_sha256: Some(pin), compute };
         user.save(&root.path().join("config")).unwrap();
         assert_eq!(UserFile::load(&root.path().join("config")).unwrap(), user);
         assert_eq!(UserFile::load(&root.path().join("none")).unwrap(), UserFile::default());

@@ -41,16 +41,20 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// The config folder: `KLUIS_CONFIG_DIR`, else `kluis` in the XDG config folder, else `~/.config/kluis`.
+    /// The config folder: `KLUIS_CONFIG_DIR`, else `kluis` in the XDG config folder, else `~/.config/kluis`. Always
+    /// absolute.
     pub fn config_folder(&self) -> Result<PathBuf, ConfigError> {
         let absolute = |path: &Option<PathBuf>| path.clone().filter(|p| p.is_absolute());
-        // KLUIS_CONFIG_DIR is taken as it stands; the XDG specification says that a relative path there is ignored.
-        self.config_dir
+        // KLUIS_CONFIG_DIR may be relative to where the command was typed; the XDG specification says that a relative
+        // path there is ignored.
+        let folder = self
+            .config_dir
             .clone()
             .filter(|p| !p.as_os_str().is_empty())
             .or_else(|| absolute(&self.xdg_config_home).map(|p| p.join("kluis")))
             .or_else(|| absolute(&self.home).map(|p| p.join(".config/kluis")))
-            .ok_or(ConfigError::NoConfigFolder)
+            .ok_or(ConfigError::NoConfigFolder)?;
+        std::path::absolute(&folder).map_err(|source| ConfigError::Io { path: folder, source })
     }
 }
 
@@ -128,4 +132,25 @@ pub enum ConfigError {
     /// The logins can not be read.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_config_folder_is_absolute_whatever_the_environment_says() {
+        let folder = |config_dir: Option<&str>| {
+            let environment = Environment {
+                config_dir: config_dir.map(PathBuf::from),
+                xdg_config_home: Some("relative".into()),
+                home: Some("/home/ann".into()),
+                ..Environment::default()
+            };
+            environment.config_folder().unwrap()
+        };
+        assert_eq!(folder(Some("cfg")), std::env::current_dir().unwrap().join("cfg"));
+        assert_eq!(folder(Some("/etc/kluis")), PathBuf::from("/etc/kluis"));
+        assert_eq!(folder(None), PathBuf::from("/home/ann/.config/kluis"));
+    }
 }

@@ -1,7 +1,7 @@
 //! The decision itself: an address, the pin it is recognised by, and the login that may be sent there.
 
 use kluis_core::id::PrincipalId;
-use kluis_core::name::WorkspaceName;
+use kluis_core::name::{ComputeName, WorkspaceName};
 use kluis_core::plaintext::Plaintext;
 
 use super::{ConfigError, Environment, Flags, Project, UserFile};
@@ -34,6 +34,8 @@ pub struct Resolved {
     pub login: Login,
     /// The workspace, if anything named one.
     pub workspace: Option<WorkspaceName>,
+    /// The compute target, if a file named one: the project's, else the user's. It only names a queue of the server.
+    pub compute: Option<ComputeName>,
 }
 
 /// The login that may be sent to the server.
@@ -85,7 +87,8 @@ pub fn resolve(
         return Err(ConfigError::OtherPin { path: project.path.clone(), origin: server.origin });
     }
     let workspace = workspace(flags, environment, project, user)?;
-    Ok(Resolved { server, source, login, workspace })
+    let compute = project.and_then(|p| p.compute.clone()).or_else(|| user.compute.clone());
+    Ok(Resolved { server, source, login, workspace, compute })
 }
 
 fn address(
@@ -194,6 +197,7 @@ mod tests {
             address: address.map(|a| Origin::parse(a).unwrap()),
             workspace: WorkspaceName::parse("theirs").unwrap(),
             ca_sha256: ca.map(pin),
+            compute: None,
             azure: None,
         }
     }
@@ -216,8 +220,8 @@ mod tests {
         let environment = token_in("from-environment");
         let user = UserFile {
             address: Some(Origin::parse("good.example.org").unwrap()),
-            workspace: None,
             ca_sha256: Some(pin("good")),
+            ..UserFile::default()
         };
         let go = |p: &Project| resolve(&Flags::default(), &environment, Some(p), &user, &credentials);
         // Another origin, with a pin of its own: nothing to send, and the reason is said.
@@ -248,6 +252,21 @@ mod tests {
             );
             assert_eq!(sent(&go.unwrap()), Some("mine"), "{ca:?}");
         }
+    }
+
+    #[test]
+    fn the_compute_target_is_the_projects_else_the_users() {
+        let credentials = stored(&[("good.example.org", "good", "mine")]);
+        let name = |name: &str| Some(ComputeName::parse(name).unwrap());
+        let mut theirs = project(Some("good.example.org"), None);
+        let user = UserFile { compute: name("mine"), ..UserFile::default() };
+        let go = |project: &Project, user: &UserFile| {
+            resolve(&Flags::default(), &Environment::default(), Some(project), user, &credentials).unwrap().compute
+        };
+        assert_eq!(go(&theirs, &UserFile::default()), None);
+        assert_eq!(go(&theirs, &user), name("mine"));
+        theirs.compute = name("theirs");
+        assert_eq!(go(&theirs, &user), name("theirs"));
     }
 
     #[test]

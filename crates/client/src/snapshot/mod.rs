@@ -40,7 +40,9 @@ pub enum SnapshotError {
         source: std::io::Error,
     },
     /// A link that leads out of the tree.
-    #[error("{path} is a link that leads out of the tree ({reason}); ignore it, or keep it unread with --links=keep")]
+    #[error(
+        "{path} is a link that leads out of the tree ({reason}); ignore it, or keep it unread with --links=keep (in Python keep_links=True)"
+    )]
     LinkOut {
         /// Which, inside the tree.
         path: String,
