@@ -30,7 +30,7 @@ use crate::{usage, values};
 
 Exit codes: 0 done, 1 refused or failed, 2 usage, 3 not found, 4 not signed in or not allowed,
 5 unreachable, 6 conflict. `run wait`, `run submit --wait` and `exec` give the run's own code,
-128 + signal, 120 canceled, 121 lost, 122 the engine or Kluis; 130 when Ctrl-C left a run behind that goes on.
+128 + signal, 120 canceled, 121 lost, 122 the engine or Kluis; 130 left by Ctrl-C, and going on.
 
 Environment: KLUIS_ADDR, KLUIS_CA_SHA256, KLUIS_TOKEN (or KLUIS_CLIENT_ID and KLUIS_CLIENT_SECRET),
 KLUIS_WORKSPACE, KLUIS_CONFIG_DIR, KLUIS_FORMAT=json.")]
@@ -582,8 +582,8 @@ pub(crate) struct Submit {
     /// Attempts when the engine loses one
     #[arg(long, value_name = "N")]
     pub(crate) max_attempts: Option<u32>,
-    /// Links that lead out of the tree
-    #[arg(long, value_enum, default_value_t = LinksOption::Refuse)]
+    /// Links that lead out of the tree: name them and submit nothing, or store them unread
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = LinksOption::Refuse)]
     pub(crate) links: LinksOption,
     /// Follow the log, and exit with the run's code
     #[arg(long)]
@@ -604,9 +604,8 @@ pub(crate) struct Submit {
 /// What to do with links that lead out of the tree.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum LinksOption {
-    /// Name them, and submit nothing
+    // Without texts of their own: those would turn the whole help into its long form.
     Refuse,
-    /// Store them as they are, unread
     Keep,
 }
 
@@ -617,8 +616,8 @@ pub(crate) enum LinksOption {
   kluis exec --like churn_1795530000_1a2b3c4d -- bash    a shell where that run was
   kluis exec --like churn_1795530000_1a2b3c4d            that run once more, here
 
-The command runs in the current folder, with a run's clean environment; its output is masked. On a terminal it has
-one; Ctrl-C and other signals are its own.")]
+The command runs in the current folder, with a run's clean environment; its output is masked.
+On a terminal it has one; Ctrl-C and other signals are its own.")]
 pub(crate) struct Exec {
     #[command(flatten)]
     pub(crate) secrets: Secrets,

@@ -12,7 +12,7 @@ use crate::failure::{Failure, Outcome};
 /// The note in the state folder.
 const NOTE: &str = "covered";
 
-/// Notes what agents of this user have to cover from now on.
+/// Notes what agents of this user have to cover from now on: absolute paths.
 pub(crate) fn note(context: &Context<'_>, paths: &[PathBuf]) -> Outcome<()> {
     let state = context.state_folder()?;
     folder(&state)?;
@@ -20,9 +20,8 @@ pub(crate) fn note(context: &Context<'_>, paths: &[PathBuf]) -> Outcome<()> {
     let known = noted(&file)?;
     let mut lines = String::new();
     for path in paths {
-        let path = absolute(path)?;
         let text = path.to_str().ok_or_else(|| Failure::failed(format!("{} is not text", path.display())))?;
-        if !known.contains(&path) {
+        if !known.contains(path) {
             lines.push_str(&serde_json::json!(text).to_string());
             lines.push('\n');
         }
@@ -42,7 +41,8 @@ pub(crate) fn all(context: &Context<'_>) -> Outcome<Vec<PathBuf>> {
     let state = context.state_folder()?;
     let mut covered = vec![context.config_folder()?, context.data_folder(None)?, state.clone()];
     for path in &covered {
-        folder(path)?;
+        // Where this user can not make it, no run of this user's sees it come into being.
+        let _can_not_be = folder(path);
     }
     for path in noted(&state.join(NOTE))? {
         covered.extend(with_copies(&path));
@@ -53,8 +53,10 @@ pub(crate) fn all(context: &Context<'_>) -> Outcome<Vec<PathBuf>> {
     Ok(covered)
 }
 
-fn absolute(path: &Path) -> Outcome<PathBuf> {
-    std::path::absolute(path).map_err(|e| Failure::failed(format!("{}: {e}", path.display())))
+/// The same paths, from the root on: launchers work in folders of their own.
+pub(crate) fn absolute_all(paths: &[PathBuf]) -> Outcome<Vec<PathBuf>> {
+    let fail = |path: &Path, e: std::io::Error| Failure::failed(format!("{}: {e}", path.display()));
+    paths.iter().map(|path| std::path::absolute(path).map_err(|e| fail(path, e))).collect()
 }
 
 fn folder(path: &Path) -> Outcome<()> {

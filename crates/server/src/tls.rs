@@ -42,6 +42,12 @@ pub enum TlsError {
     /// Key and certificate do not belong together, or the key's kind is not known.
     #[error("certificate and key do not work together: {0}")]
     Pair(rustls::Error),
+    /// Clients would not find what they pinned: that they sign in anew is somebody's decision.
+    #[error(
+        "the chain ends in another authority than the one that clients pin; `kluis up` takes it at its next start, and \
+             clients then sign in anew"
+    )]
+    OtherAuthority,
 }
 
 /// The certificate that new connections are shown; exchanged without a restart.
@@ -66,6 +72,18 @@ impl Shown {
         let next = certified(chain, key)?;
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = next;
         Ok(())
+    }
+
+    /// Shows a site's renewed chain, if it ends where the one before did.
+    pub(crate) fn renew(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<(), TlsError> {
+        if chain.last() != self.chain().last() {
+            return Err(TlsError::OtherAuthority);
+        }
+        self.show(chain, key)
     }
 }
 
@@ -133,4 +151,43 @@ fn certified(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+    use super::*;
+
+    struct Site(Issuer<'static, KeyPair>, CertificateDer<'static>);
+
+    impl Site {
+        fn new() -> Self {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::default();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let ca = params.self_signed(&key).unwrap().der().clone();
+            Self(Issuer::new(params, key), ca)
+        }
+
+        fn issue(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec!["kluis.site.example".to_owned()]).unwrap();
+            let leaf = params.signed_by(&key, &self.0).unwrap().der().clone();
+            (vec![leaf, self.1.clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        }
+    }
+
+    #[test]
+    fn a_renewed_chain_is_shown_while_its_authority_stays() {
+        let (site, other) = (Site::new(), Site::new());
+        let (chain, key) = site.issue();
+        let shown = Shown::new(chain, key).unwrap();
+        let (renewed, key) = site.issue();
+        shown.renew(renewed.clone(), key).unwrap();
+        assert_eq!(shown.chain(), renewed);
+        let (foreign, key) = other.issue();
+        assert!(matches!(shown.renew(foreign, key), Err(TlsError::OtherAuthority)));
+        assert_eq!(shown.chain(), renewed);
+    }
 }

@@ -85,7 +85,14 @@ async fn serve(context: &Context<'_>, up: Up) -> Outcome<u8> {
     signed_in(context, &config, &mut logins, &address, &mut running).await?;
     let keys = [Some(running.root_key().to_owned()), up.data.passphrase_file.clone(), up.tls_key.clone()];
     let own: Vec<PathBuf> = [data.clone(), config].into_iter().chain(keys.into_iter().flatten()).collect();
-    covered::note(context, &own)?;
+    let own = covered::absolute_all(&own)?;
+    if let Err(failure) = covered::note(context, &own) {
+        let error = failure.message;
+        tracing::warn!(
+            error,
+            "agents of this user can not be told where the data and keys are: their runs may see them"
+        );
+    }
     let note = |text: String| context.out.note(text);
     note(format!("data in {}", data.display()));
     note(format!(
@@ -100,7 +107,7 @@ async fn serve(context: &Context<'_>, up: Up) -> Outcome<u8> {
         note("the compute target `server` is not served (--no-runner)".to_owned());
         stop.cancelled().await;
     } else {
-        let runner = Runner { context, up: &up, data: &data, running: &running };
+        let runner = Runner { context, up: &up, data: &data, own: &own, running: &running };
         runner.serve(&address, &stop).await;
     }
     tracing::info!("stopping; runs go on");
@@ -220,6 +227,8 @@ struct Runner<'r> {
     context: &'r Context<'r>,
     up: &'r Up,
     data: &'r Path,
+    /// What this server's runs must not see, besides what no run may.
+    own: &'r [PathBuf],
     running: &'r Running,
 }
 
@@ -245,11 +254,12 @@ impl Runner<'_> {
     async fn agent(&self, address: Address) -> Outcome<Agent<Client, ProcessEngine>> {
         let engine = agent::engine(self.context, self.up.launcher.as_deref())?;
         let client = self.login(address).await?;
-        let options = AgentOptions {
+        let mut options = AgentOptions {
             slots: self.up.slots,
             confine: if self.up.unsafe_local { Confine::None } else { Confine::Auto },
             ..agent::options(self.context, compute()?, self.folder())?
         };
+        options.covered.extend_from_slice(self.own);
         Ok(Agent::new(client, engine, options)?)
     }
 

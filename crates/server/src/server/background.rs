@@ -111,18 +111,8 @@ async fn renew(app: &App, certificate: &mut Certificate, tls: &TlsSource) {
                 return;
             }
             certificate.read = modified(&chain);
-            match tls::from_files(&chain, &key) {
-                // Clients would not find what they pinned; a restart, which prints the new pin, is somebody's decision.
-                Ok((chain, _)) if chain.last() != shown.chain().last() => {
-                    tracing::error!(
-                        "the site's new certificate is not used: its chain ends in another authority than the one that \
-                         clients pin; `kluis up` takes it at its next start, and clients sign in anew"
-                    );
-                }
-                Ok((chain, key)) => match shown.show(chain, key) {
-                    Ok(()) => tracing::info!("the site's certificate was read again"),
-                    Err(e) => tracing::error!(error = %e, "the site's new certificate is not used"),
-                },
+            match tls::from_files(&chain, &key).and_then(|(chain, key)| shown.renew(chain, key)) {
+                Ok(()) => tracing::info!("the site's certificate was read again"),
                 Err(e) => tracing::error!(error = %e, "the site's new certificate is not used"),
             }
         }
