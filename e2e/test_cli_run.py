@@ -168,8 +168,10 @@ def test_the_project_says_where_its_runs_run(server, project, tmp_path):
     (tmp_path / ".kluis/config.json").write_text(json.dumps(config))
     run = server.ok("run", "submit", "train.py", cwd=tmp_path).strip()
     assert server.json("run", "show", run)["compute"] == "server"
+    assert server.cli("run", "wait", run).returncode == 0
     run = server.ok("run", "submit", "--compute", "local", "train.py", cwd=tmp_path).strip()
     assert server.json("run", "show", run)["compute"] == "local"
+    assert server.cli("run", "wait", run).returncode == 0
     server.ok("init", cwd=tmp_path)
     assert json.loads((tmp_path / ".kluis/config.json").read_text())["compute"] == "server"
 

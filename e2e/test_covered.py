@@ -109,3 +109,13 @@ def test_passphrase_and_tls_key_are_covered(tmp_path):
         assert all(pathlib.Path(path).is_absolute() for path in noted)
         text = server.ok("exec", "--", "sh", "-c", f"cat {tmp_path}/passphrase; ls {server.data}; echo over")
         assert text == "over\n"
+
+
+def test_a_server_without_a_state_folder_starts_and_says_what_that_means(tmp_path):
+    with Server(tmp_path, options=["--no-runner"]) as server:
+        server.stop()
+        whole = server.environment()
+        server.environment = lambda **more: {"PATH": whole["PATH"], "KLUIS_CONFIG_DIR": whole["KLUIS_CONFIG_DIR"], **more}
+        server.start()
+        assert server.json("whoami")
+        assert "their runs may see them" in server.log.read_text()
