@@ -60,6 +60,14 @@ def test_a_token_signs_in_and_signing_out_ends_the_stored_login_only(server, tmp
     assert not find_tokens((tmp_path / "config/credentials.json").read_text())
 
 
+def test_a_login_that_can_not_be_revoked_is_forgotten_and_said(tmp_path):
+    with Server(tmp_path) as server:
+        server.stop()
+        done = server.cli("logout", "--json")
+        assert done.returncode == 5 and "could not be revoked" in json.loads(done.stderr)["error"]["message"]
+        assert not find_tokens((server.config / "credentials.json").read_text())
+
+
 def test_a_service_principal_signs_in_from_the_environment(server, tmp_path):
     assert server.json("admin", "principal", "create", "ci")["name"] == "ci"
     server.json("workspace", "member", "add", "ci", "--role", "reader")

@@ -61,6 +61,9 @@ def test_owner_second_user_and_runs_work_behind_a_sites_certificate(tmp_path):
         assert f"--ca-sha256 {site.pin}" in said and "the root key is" in said and "owns this installation" in said
         assert json.loads((server.config / "config.json").read_text())["ca_sha256"] == site.pin
 
+        noted = (tmp_path / "state/kluis/covered").read_text()
+        assert json.dumps(str(tmp_path / "key.pem")) in noted, "runs do not see the key"
+
         code = server.ok("admin", "invite", "ann", "--role", "contributor").strip()
         ann = {"KLUIS_CONFIG_DIR": str(tmp_path / "ann")}
         server.ok("login", code, env=ann)

@@ -510,7 +510,7 @@ Ctrl-C with --wait detaches and exits with 130; twice within two seconds cancels
     Download {
         /// The run
         run: RunId,
-        /// Only the files that it uploaded, not its log (user_logs/std_log.txt)
+        /// Only the files that it uploaded, not its log
         #[arg(long)]
         outputs: bool,
         /// The tree that it ran in

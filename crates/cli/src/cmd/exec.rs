@@ -220,13 +220,13 @@ async fn connect(context: &Context<'_>, stream: UnixStream, on_terminal: bool) -
                 Some(_) => continue,
                 None => break,
             },
-            frame = typing => match frame {
-                Some(frame) => frame,
-                None => {
+            frame = typing => {
+                let Some(frame) = frame else {
                     typed = None;
                     continue;
-                }
-            },
+                };
+                frame
+            }
             Some(number) = signals.recv() => {
                 if number == SignalKind::window_change().as_raw_value() {
                     Frame::Resize(size())
