@@ -10,6 +10,14 @@ folder=$profile
 [ "$profile" = dev ] && folder=debug
 target=${CARGO_TARGET_DIR:-target}
 
+# What is newer than the last wheel decides whether there is anything to do.
+last=dist/last-$profile
+if [ -e "$last" ] && [ -e "$(cat "$last")" ] &&
+  [ -z "$(find crates python/src python/python python/*.toml Cargo.* .cargo scripts/wheel.sh -newer "$last" -not -name '*.pyc' -not -name __pycache__ -print -quit)" ]; then
+  cat "$last"
+  exit
+fi
+
 cargo build --locked --profile "$profile" -p kluis-cli -p kluis-launch >&2
 scripts=python/kluis.data/scripts
 mkdir -p "$scripts"
@@ -24,4 +32,5 @@ rm -rf dist/wheel.new
 wheel=$(find dist/wheel.new -name '*.whl')
 mv "$wheel" dist/
 rm -r dist/wheel.new
-printf '%s\n' "dist/$(basename "$wheel")"
+rm -f dist/last-*
+printf '%s\n' "dist/$(basename "$wheel")" | tee "$last"
