@@ -36,6 +36,8 @@ class Postgres:
             shutil.chown(self.data, "postgres", "postgres")
         # A pipe of PostgreSQL's own user: it may not open another's.
         self.run("bash", "-c", 'exec "$@" --pwfile=<(cat)', "-", self.bin / "initdb", "-D", self.data, "-U", "trainer", "--auth=scram-sha-256", "--no-sync", stdin=self.password)  # fmt: skip
+        with open(self.data / "pg_hba.conf", "a") as rules:
+            rules.write("host all all samenet scram-sha-256\n")
         self.run("pg_ctl", "-D", self.data, "-w", "-l", self.data / "log", "-o", f"-c listen_addresses={listen} -p {self.port} -c unix_socket_directories= -c fsync=off", "start")  # fmt: skip
 
     def run(self, program: str, *args: object, stdin: str = "") -> None:
