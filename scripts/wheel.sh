@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the wheel `kluis`: the SDK's extension and the executables kluis and kluis-launch. Prints the wheel's path.
-# PROFILE=dev (as ./quickstart and ./test do) or release (default).
+# PROFILE=dev (as ./quickstart and ./test do) or release (default). BINARIES=DIR takes the executables from there instead of
+# building them.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$ROOT"
@@ -18,12 +19,13 @@ if [ -e "$last" ] && [ -e "$(cat "$last")" ] &&
   exit
 fi
 
-cargo build --locked --profile "$profile" -p kluis-cli -p kluis-launch >&2
+binaries=${BINARIES:-$target/$folder}
+[ -n "${BINARIES:-}" ] || cargo build --locked --profile "$profile" -p kluis-cli -p kluis-launch >&2
 scripts=python/kluis.data/scripts
 mkdir -p "$scripts"
 for binary in kluis kluis-launch; do
   # A new file, never overwritten in place: a copy that is running stays whole.
-  cp "$target/$folder/$binary" "$scripts/.$binary.new"
+  cp "$binaries/$binary" "$scripts/.$binary.new"
   [ "$profile" = dev ] && strip --strip-debug "$scripts/.$binary.new"
   mv "$scripts/.$binary.new" "$scripts/$binary"
 done
