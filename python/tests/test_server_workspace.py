@@ -12,6 +12,7 @@ import pytest
 
 from kluis import Experiment, Workspace
 from kluis.exceptions import Conflict, Forbidden, InvalidName, NotFound, Unauthenticated, Untrusted, VaultUnavailable
+from kluis.workspace import _connect
 
 
 def stored_login(up) -> dict:
@@ -89,6 +90,20 @@ def test_another_certificate_is_not_trusted(up, monkeypatch, tmp_path):
         Workspace.list()
 
 
+def api(up, method: str, path: str, body: object = None, token: str = ""):
+    """One request of the native API, as any HTTP client makes it."""
+    headers = {"content-type": "application/json", **({"authorization": f"Bearer {token}"} if token else {})}
+    connection = http.client.HTTPSConnection(up.address, context=ssl._create_unverified_context())
+    try:
+        connection.request(method, f"/api/v1{path}", None if body is None else json.dumps(body), headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        assert answer.status < 300, content
+        return json.loads(content or b"null")
+    finally:
+        connection.close()
+
+
 def service_principal(up) -> tuple:
     """A new one: its name, and the variables under which it is signed in."""
     name = f"ci-{uuid.uuid4().hex[:8]}"
@@ -121,6 +136,22 @@ def test_a_wrong_client_secret_is_refused_and_not_repeated(up, monkeypatch):
         assert secret[8:20] not in str(refused.value) and "hunter2" not in str(refused.value)
 
 
+def test_a_service_principal_whose_token_has_died_signs_in_anew(up, monkeypatch):
+    """As after a clock that was set back: the token was not renewed in time."""
+    _, variables = service_principal(up)
+    sign_in(monkeypatch, variables)
+    client, _ = _connect()
+    assert client.workspace_list() == []
+    secret = {"client_id": variables["KLUIS_CLIENT_ID"], "client_secret": variables["KLUIS_CLIENT_SECRET"]}
+    other = api(up, "POST", "/login/client", secret)
+    for token in api(up, "GET", "/tokens", token=other["token"])["items"]:
+        if token["id"] != other["view"]["id"]:
+            api(up, "DELETE", f"/tokens/{token['id']}", token=other["token"])
+    with pytest.raises(Unauthenticated):
+        client.workspace_list()
+    assert client.workspace_list() == []
+
+
 def test_who_is_no_member_finds_nothing_and_a_reader_reads_no_value(up, workspace, monkeypatch):
     workspace.get_default_keyvault().set_secret("a", "hunter2")
     name, variables = service_principal(up)
@@ -146,15 +177,7 @@ def test_who_is_no_member_finds_nothing_and_a_reader_reads_no_value(up, workspac
 
 def test_a_token_that_has_expired_is_refused(up, monkeypatch):
     login = stored_login(up)
-    connection = http.client.HTTPSConnection(up.address, context=ssl._create_unverified_context())
-    connection.request(
-        "POST",
-        "/api/v1/tokens",
-        json.dumps({"label": "short", "life_seconds": 2}),
-        {"authorization": f"Bearer {login['token']}", "content-type": "application/json"},
-    )
-    token = json.loads(connection.getresponse().read())["token"]
-    connection.close()
+    token = api(up, "POST", "/tokens", {"label": "short", "life_seconds": 2}, login["token"])["token"]
     sign_in(
         monkeypatch,
         {
