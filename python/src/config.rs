@@ -44,7 +44,7 @@ pub(crate) fn connect<'py>(
     }
     let flags = Flags { address, ca_sha256, workspace };
     let environment = environment_from(&environment)?;
-    let (client, found) = py.detach(|| find(&start, &environment, &flags))?;
+    let (client, found) = py.detach(|| find(&start, environment, &flags))?;
     let echo = PyDict::new(py);
     echo.set_item("workspace", found.workspace)?;
     echo.set_item("file", found.file)?;
@@ -72,14 +72,14 @@ struct Found {
     resource_group: Option<String>,
 }
 
-fn find(start: &Path, environment: &Environment, flags: &Flags) -> Result<(Client, Found), Failure> {
+fn find(start: &Path, environment: Environment, flags: &Flags) -> Result<(Client, Found), Failure> {
     let folder = environment.config_folder()?;
     let project = project_at(start)?;
     let user = UserFile::load(&folder)?;
     let credentials = Credentials::load(&folder).map_err(ConfigError::from)?;
     let Resolved { server, source, login, workspace } =
-        resolve(flags, environment, project.as_ref(), &user, &credentials)?;
-    let client = Client::new(server, source, login, environment.token.as_ref().is_some_and(|t| !t.is_empty()))?;
+        resolve(flags, &environment, project.as_ref(), &user, &credentials)?;
+    let client = Client::new(server, source, login, environment.token.is_some_and(|t| !t.is_empty()))?;
     let azure = project.as_ref().and_then(|p| p.azure.clone()).unwrap_or_default();
     let found = Found {
         workspace: workspace.map(|w| w.to_string()),

@@ -103,7 +103,7 @@ class Unauthenticated(ServiceException, UserErrorException):
 
 
 class ClockSkew(Unauthenticated):
-    """The request's time is too far off the server's: one of the two clocks is wrong."""
+    """A launcher's request was refused for its clock; it takes the server's time and asks again."""
 
     code = "clock_skew"
 
