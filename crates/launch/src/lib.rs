@@ -5,10 +5,11 @@
 //! | step | module |
 //! |---|---|
 //! | harden, redeem, watch, end | `harden`, `run`, `finish` |
+//! | `./outputs` and `./logs` | `collected` |
 //! | the run's folders on this node | `place` |
 //! | snapshot, interpreter, declared secrets | `prepare`, `python`, `environment` |
 //! | namespaces, Landlock, the stage in between | `confine` |
-//! | who may ask, and what | `membership`, `broker`, `secrets` |
+//! | who may ask, and what | `membership`, `broker`, `secrets`, `deliveries` |
 //! | log, metrics, files on their way | `logs`, `metrics`, `files`, `outbox`, `masking` |
 //! | sign of life, notices | `heartbeat` |
 //!
@@ -17,7 +18,9 @@
 mod broker;
 mod child;
 mod clock;
+mod collected;
 mod confine;
+mod deliveries;
 mod ending;
 mod environment;
 mod files;
@@ -95,7 +98,7 @@ pub enum LaunchError {
 /// Hardens the calling process for good, takes its SIGCHLD, SIGTERM and SIGINT, and waits for all its children: call it
 /// from a process that does nothing else, on its main thread.
 pub fn launch(input: impl Read, start: Start) -> Result<(), LaunchError> {
-    let files = harden::harden()?;
+    let limits = harden::harden()?;
     let mut json = zeroize::Zeroizing::new(Vec::with_capacity(64 * 1024));
     let read = input.take(MAX_HAND_OVER).read_to_end(&mut json);
     read.map_err(|e| LaunchError::HandOver(e.to_string()))?;
@@ -108,7 +111,7 @@ pub fn launch(input: impl Read, start: Start) -> Result<(), LaunchError> {
         .enable_all()
         .build()
         .map_err(|e| LaunchError::Machine(format!("a runtime: {e}")))?;
-    let outcome = runtime.block_on(run::run(hand_over, start, files));
+    let outcome = runtime.block_on(run::run(hand_over, start, limits));
     // A thread that waits for a slow disk is not waited for.
     runtime.shutdown_background();
     outcome

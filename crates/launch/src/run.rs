@@ -1,7 +1,8 @@
 //! One attempt of one run, from its ticket to its end.
 
-use std::ffi::OsString;
-use std::sync::Arc;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kluis_client::Error;
@@ -12,24 +13,25 @@ use kluis_core::api::code;
 use kluis_core::api::runs::Stream;
 use kluis_core::api::session::SessionOpened;
 use kluis_core::run::{Blame, ExitStatus};
-use rustix::process::Rlimit;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::broker::{Broker, Desk, News};
 use crate::clock::SteadyClock;
+use crate::collected::{self, Uploaded};
 use crate::confine::{Covers, Program, Started, Starter, Wall};
 use crate::ending::Ending;
-use crate::heartbeat::{Phase, Stopper, beat};
+use crate::harden::Limits;
+use crate::heartbeat::{Phase, Stop, Stopper, beat};
 use crate::logs::Logs;
 use crate::masking::Masking;
 use crate::metrics::Metrics;
-use crate::place::{PlaceError, PrivateFolder, WorkFolder};
+use crate::place::{PlaceError, PrivateFolder, WorkFolder, runtime_folders};
 use crate::reaper::Reaper;
 use crate::retry::{Backoff, is_definite};
 use crate::secrets::Secrets;
-use crate::{LaunchError, Start, child, finish, prepare};
+use crate::{LaunchError, Start, child, finish, harden, prepare};
 
 /// How long a ticket is tried for: it works for 120 s from its confirmation.
 const REDEEM_PATIENCE: Duration = Duration::from_mins(2);
@@ -61,14 +63,16 @@ pub(crate) struct Attempt {
     /// The interpreter that this machine uses.
     pub(crate) python: Option<String>,
     pub(crate) grace: Duration,
+    /// What of `./logs` the server has.
+    pub(crate) uploaded: Uploaded,
 }
 
 /// Runs the attempt to its reported end.
-pub(crate) async fn run(hand_over: HandOver, start: Start, files: Rlimit) -> Result<(), LaunchError> {
+pub(crate) async fn run(hand_over: HandOver, start: Start, limits: Limits) -> Result<(), LaunchError> {
     let stopper = Stopper::new();
     let abandoned = listen_to_signals(stopper.clone()).map_err(|e| LaunchError::Machine(format!("signals: {e}")))?;
     tokio::select! {
-        outcome = attempt(hand_over, start, files, stopper) => outcome,
+        outcome = attempt(hand_over, start, limits, stopper) => outcome,
         _ = abandoned => {
             child::end_leftovers(Duration::ZERO).await;
             Err(LaunchError::Abandoned)
@@ -76,28 +80,42 @@ pub(crate) async fn run(hand_over: HandOver, start: Start, files: Rlimit) -> Res
     }
 }
 
-async fn attempt(hand_over: HandOver, start: Start, files: Rlimit, stopper: Stopper) -> Result<(), LaunchError> {
+async fn attempt(hand_over: HandOver, start: Start, limits: Limits, stopper: Stopper) -> Result<(), LaunchError> {
     // What can fail on this machine fails before the ticket is used.
     let work = WorkFolder::prepare(&hand_over.work_dir)?;
-    let runtime = start.variable("XDG_RUNTIME_DIR").map(std::path::PathBuf::from);
-    let private = PrivateFolder::make(runtime.as_deref())?;
-    let covers = Covers::new(
-        &hand_over.covered,
-        Some(private.parent().to_owned()),
-        vec![work.root.clone(), private.path().to_owned()],
-    );
+    let runtime = start.variable("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let mut covers = Covers::new(&hand_over.covered, None, Vec::new()).map_err(LaunchError::HandOver)?;
+    covers.hide(runtime_folders(runtime.as_deref()));
+    let home = start.variable("HOME").unwrap_or_default();
+    covers.frozen = programs(&start.stage, hand_over.python.as_deref(), &[Path::new(home), &work.root]);
     let reaper = Reaper::start().map_err(|e| LaunchError::Machine(format!("signals: {e}")))?;
     let path = start.variable("PATH").unwrap_or_default().to_owned();
-    let starter = Starter { stage: start.stage, confine: hand_over.confine, covers: covers.clone(), path, files };
+    let mut starter = Starter {
+        stage: start.stage,
+        confine: hand_over.confine,
+        covers: covers.clone(),
+        path,
+        files: limits.files,
+        locked: limits.locked,
+        settled: OnceLock::new(),
+    };
+    // Where no wall holds, the run's own start says so.
+    let landlock = starter.settle(&reaper).await.is_some_and(|settled| settled.wall == Wall::Landlock);
+    let private = PrivateFolder::make(runtime.as_deref(), landlock)?;
+    covers.neighbours = Some(private.parent().to_owned());
+    covers.kept = vec![work.root.clone(), private.path().to_owned()];
+    starter.covers = covers.clone();
 
     let (session, opened) = redeem(&hand_over, &stopper).await?;
+    harden::lock_heap();
     let masking = Arc::new(Masking::new(Arc::new(SteadyClock::start())));
     let keep = Duration::from_secs(opened.cache_without_contact_seconds);
+    let logs = Arc::new(Logs::new(session.clone(), masking.clone(), opened.context.node));
     let desk = Arc::new(Desk {
         news: News::new(&opened.context),
-        secrets: Arc::new(Secrets::new(session.clone(), masking.clone(), keep)),
+        secrets: Arc::new(Secrets::new(session.clone(), masking.clone(), logs.clone(), keep)),
         metrics: Arc::new(Metrics::new(session.clone(), masking.clone())),
-        logs: Arc::new(Logs::new(session.clone(), masking.clone(), opened.context.node)),
+        logs,
         context: opened.context,
         session: session.clone(),
         masking,
@@ -126,11 +144,35 @@ async fn attempt(hand_over: HandOver, start: Start, files: Rlimit, stopper: Stop
         environment: start.environment,
         python: hand_over.python,
         grace: Duration::from_secs(hand_over.grace_seconds),
+        uploaded: Uploaded::default(),
     };
     let ending = attempt.execute().await;
     let reported = finish::finish(&attempt, ending, senders).await;
     heart.abort();
     reported
+}
+
+/// Where programs lie that are started outside the walls: the launcher, `kluis` beside it, the machine's interpreter. Their
+/// folders, or, where a folder holds more than programs (a home, the run itself), the programs alone.
+fn programs(stage: &[OsString], python: Option<&str>, not_above: &[&Path]) -> Vec<PathBuf> {
+    let own = stage.first().map(PathBuf::from);
+    let library =
+        own.as_deref().and_then(Path::parent).filter(|folder| folder.file_name() == Some(OsStr::new("kluis")));
+    let beside = library.map(|folder| folder.join("../../bin/kluis"));
+    let python = python.map(PathBuf::from);
+    let mut found = Vec::new();
+    for program in [own, beside, python].into_iter().flatten().filter(|program| program.is_absolute()) {
+        // Not its target: `bin/python3` of an environment is a link, and it is the link that must not be replaced.
+        let Some(folder) = program.parent().and_then(|folder| folder.canonicalize().ok()) else { continue };
+        if not_above.iter().any(|path| path.starts_with(&folder)) {
+            found.extend(program.canonicalize());
+        } else {
+            found.push(folder);
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
 }
 
 /// SIGTERM and SIGINT ask the run to end; asked twice, the launcher leaves at once. The future is ready then.
@@ -220,7 +262,20 @@ impl Attempt {
             let logs = self.desk.logs.clone();
             tokio::spawn(async move { logs.capture(pipe, stream).await })
         });
-        let exit = self.watch(pid).await;
+        if let Some(false) = self.starter.settled.get().map(|settled| settled.scoped || settled.wall == Wall::None) {
+            self.desk
+                .logs
+                .system("this kernel can not keep the run from signalling other processes (before Linux 6.12)");
+        }
+        if rustix::process::geteuid().is_root() {
+            self.desk
+                .logs
+                .system("the run runs as root: its walls keep it from less; let the agent run as another user");
+        }
+        let (exit, asked) = tokio::select! {
+            ended = self.watch(pid) => ended,
+            never = collected::follow_logs(self) => match never {},
+        };
         let leftovers = child::end_leftovers(LEFTOVER_GRACE.min(self.grace)).await;
         if leftovers > 0 {
             self.desk.logs.system(&format!("{leftovers} processes that the run left behind were ended"));
@@ -232,11 +287,14 @@ impl Attempt {
             }
         }
         self.desk.secrets.wipe();
-        Ok(Ending::of_process(exit, self.stopper.now()))
+        // One that ended badly may have had the same signal as the launcher, and first. One that ended well, did.
+        let asked = asked.or_else(|| self.stopper.now().filter(|_| !exit.is_success()));
+        Ok(Ending::of_process(exit, asked))
     }
 
-    /// Waits for the process; asks it to end, and then makes it, when somebody wants that or its time is over.
-    async fn watch(&self, pid: i32) -> ExitStatus {
+    /// Waits for the process; asks it to end, and then makes it, when somebody wants that or its time is over. Says also
+    /// who had it asked.
+    async fn watch(&self, pid: i32) -> (ExitStatus, Option<Stop>) {
         let limit = self.desk.context.resources.time_seconds;
         let time_is_over = async {
             match limit {
@@ -245,7 +303,7 @@ impl Attempt {
             }
         };
         tokio::select! {
-            exit = self.reaper.wait(pid) => return exit,
+            exit = self.reaper.wait(pid) => return (exit, None),
             _ = self.stopper.wanted() => {}
             () = time_is_over => {
                 let reason = format!("the run took longer than the {} s that it may", limit.unwrap_or_default());
@@ -254,13 +312,14 @@ impl Attempt {
         }
         self.phase.set("ending");
         child::ask(pid);
-        match tokio::time::timeout(self.grace, self.reaper.wait(pid)).await {
+        let exit = match tokio::time::timeout(self.grace, self.reaper.wait(pid)).await {
             Ok(exit) => exit,
             Err(_elapsed) => {
                 self.desk.logs.system("the program did not end when asked (SIGTERM) and is killed (SIGKILL)");
                 child::kill(pid);
                 self.reaper.wait(pid).await
             }
-        }
+        };
+        (exit, self.stopper.now())
     }
 }

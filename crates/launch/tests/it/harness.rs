@@ -18,6 +18,7 @@ pub(crate) struct Run {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) hand_over: Value,
     environment: Vec<(String, String)>,
+    within: Vec<String>,
 }
 
 /// A launcher that runs.
@@ -74,7 +75,7 @@ impl Run {
             "address": fake.address, "ca_sha256": fake.pin, "ticket": "kls_tkt_test", "work_dir": work,
             "attempt": {"workspace": "default", "run": "test_1", "attempt": 1}, "grace_seconds": 2,
         });
-        Self { fake, folder, hand_over, environment: Vec::new() }
+        Self { fake, folder, hand_over, environment: Vec::new(), within: Vec::new() }
     }
 
     /// Changes the run's context.
@@ -100,8 +101,16 @@ impl Run {
         self
     }
 
+    /// Starts the launcher by way of another program, which must become it.
+    pub(crate) fn within(mut self, argv: &[&str]) -> Self {
+        self.within = argv.iter().map(|&part| part.to_owned()).collect();
+        self
+    }
+
     pub(crate) async fn start(self) -> Running {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_kluis-launch"))
+        let argv = [self.within, vec![env!("CARGO_BIN_EXE_kluis-launch").to_owned()]].concat();
+        let mut child = Command::new(&argv[0])
+            .args(&argv[1..])
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .env("HOME", "/nonexistent")
