@@ -1,29 +1,38 @@
 //! The agent's loop. One task per job: hand over, confirm, watch, report, clean up. Stopping the agent stops leasing and
-//! leaves jobs alone: they are the launchers', and the next agent finds them in the journal.
+//! leaves jobs alone: they are the launchers', and the next agent finds them in the journal. Beside the loop, what the
+//! server believes to be alive is compared with what is (see `reconcile`).
 
+mod job;
+mod reconcile;
+mod slots;
+
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kluis_client::Error;
-use kluis_core::api::agents::{
-    AttemptId, Confine, ConfirmAttempt, EngineEvent, HandOver, Lease, LeaseRequest, LocalRun, ReportAttempt,
-};
+use kluis_client::{Error, jittered};
+use kluis_core::api::agents::{AttemptId, Confine, EngineEvent, Lease, LeaseRequest, LocalRun};
 use kluis_core::name::ComputeName;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::board::Board;
-use crate::engine::{Executor, Job, JobStatus, SubmitError};
-use crate::journal::{Entry, Journal, JournalError, Place};
+use crate::engine::{Executor, found_devices};
+use crate::journal::{Journal, JournalError, Left, Place};
+use job::Worker;
+use slots::{Slot, Slots};
 
 /// How long the server is asked to wait for work, in seconds.
 const WAIT_SECONDS: u32 = 20;
-/// How often a job is looked at.
-const LOOK: Duration = Duration::from_millis(200);
-/// The longest pause between two tries while the server is away.
+/// The first pause between two tries while the server is away, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// A machine that gives everything back asks for work less and less often: at first after this, at last after that.
+const FIRST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_mins(1);
+/// So often one run is given back because it could not be started here; then it is this machine's failure.
+const MOST_RETURNS: u32 = 5;
 
 /// What an agent serves, and how.
 #[derive(Clone, Debug)]
@@ -36,11 +45,13 @@ pub struct AgentOptions {
     pub mine: bool,
     /// How many jobs at once, at least 1.
     pub slots: u32,
-    /// Devices to share out among the slots, such as `["0", "1"]`.
+    /// Devices to share out among the slots, such as `["0", "1"]`. With none, those that the machine has, if there are
+    /// enough for every slot.
     pub devices: Vec<String>,
     /// Where folders of runs and the journal lie. Hidden from runs.
     pub state: PathBuf,
-    /// What else is hidden from runs.
+    /// What else is hidden from runs. A folder that is missing is made, empty and private: what comes into it later is
+    /// hidden too.
     pub covered: Vec<PathBuf>,
     /// The interpreter for scripts on this machine.
     pub python: Option<String>,
@@ -71,54 +82,104 @@ pub struct Agent<B, E> {
     engine: Arc<E>,
     options: Arc<AgentOptions>,
     journal: Journal,
+    returns: Arc<Returns>,
+    known: Arc<Known>,
+    jobs: TaskTracker,
+    /// Ends the tasks of jobs, not the jobs.
+    leave: CancellationToken,
 }
 
 impl<B: Board, E: Executor> Agent<B, E> {
     /// An agent with its state folder made.
-    pub fn new(board: B, engine: E, options: AgentOptions) -> Result<Self, AgentError> {
+    pub fn new(board: B, engine: E, mut options: AgentOptions) -> Result<Self, AgentError> {
         let journal = Journal::open(&options.state)?;
-        Ok(Self { board: Arc::new(board), engine: Arc::new(engine), options: Arc::new(options), journal })
+        options.slots = options.slots.max(1);
+        if options.devices.is_empty() {
+            let found = found_devices();
+            if found.len() >= options.slots as usize {
+                options.devices = found;
+            }
+        }
+        Ok(Self {
+            board: Arc::new(board),
+            engine: Arc::new(engine),
+            options: Arc::new(options),
+            journal,
+            returns: Arc::default(),
+            known: Arc::default(),
+            jobs: TaskTracker::new(),
+            leave: CancellationToken::new(),
+        })
     }
 
     /// Serves until `stop`, or until the one run that it serves has ended. Jobs go on.
     pub async fn run(self, stop: CancellationToken) -> Result<(), AgentError> {
-        let slots = Slots::new(self.options.slots.max(1), &self.options.devices);
-        let mut jobs = JoinSet::new();
-        for (place, entry) in self.journal.left()? {
-            match entry {
+        if rustix::process::geteuid().is_root() {
+            tracing::warn!("runs run as root here, and walls keep root from little: let the agent run as another user");
+        }
+        self.engine.tidy(None).await;
+        let slots = Slots::new(self.options.slots, &self.options.devices);
+        let mut unreadable = Vec::new();
+        let mut adopted_only = false;
+        for (place, left) in self.journal.left()? {
+            match left {
                 // Handed over and never noted: its ticket is inert, or was never written.
-                None => place.remove(),
-                Some(entry) => {
-                    tracing::info!(run = %entry.attempt.run, attempt = entry.attempt.attempt, "found a job of an earlier agent");
-                    let slot = slots.try_take();
-                    let worker = self.worker(place);
-                    jobs.spawn(async move {
+                Left::Nothing => place.remove().await,
+                Left::Unreadable => {
+                    tracing::warn!(place = %place.folder().display(), "the note on a job can not be read");
+                    unreadable.push(place);
+                }
+                Left::Job(entry) => {
+                    let (run, attempt) = (&entry.attempt.run, entry.attempt.attempt);
+                    tracing::info!(%run, attempt, "found a job of an earlier agent");
+                    let only = self.options.only.as_ref();
+                    adopted_only |= only.is_some_and(|o| o.run == *run && o.workspace == entry.attempt.workspace);
+                    let slots = slots.take_for(&entry.devices);
+                    let worker = self.worker(place, &entry.attempt);
+                    self.spawn(async move {
                         worker.watch(&entry).await;
-                        drop(slot);
+                        drop(slots);
                     });
                 }
             }
         }
-        let outcome = self.serve(&slots, &mut jobs, &stop).await;
-        if self.options.only.is_some() && outcome.is_ok() {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = async { while jobs.join_next().await.is_some() {} } => {}
+        let work = async {
+            // The one run is here already, and would not be leased again.
+            if !adopted_only {
+                self.serve(&slots, &stop).await?;
             }
-        }
+            if self.options.only.is_some() {
+                self.jobs.close();
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = self.jobs.wait() => {}
+                }
+            }
+            Ok(())
+        };
+        let outcome = tokio::select! {
+            outcome = work => outcome,
+            never = self.reconcile(&slots, unreadable) => match never {},
+        };
         // What still runs is left to itself: the tasks end here, the launchers do not.
-        jobs.abort_all();
+        self.leave.cancel();
+        self.jobs.close();
+        self.jobs.wait().await;
         outcome
     }
 
-    async fn serve(&self, slots: &Slots, jobs: &mut JoinSet<()>, stop: &CancellationToken) -> Result<(), AgentError> {
-        let mut pause = Duration::from_millis(200);
+    async fn serve(&self, slots: &Slots, stop: &CancellationToken) -> Result<(), AgentError> {
+        let mut pause = FIRST_PAUSE;
         loop {
-            while jobs.try_join_next().is_some() {}
             let slot = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 slot = slots.take() => slot,
             };
+            if let Some(rest) = self.returns.rest()
+                && stopped_within(stop, rest).await
+            {
+                return Ok(());
+            }
             let request = LeaseRequest {
                 compute: self.options.compute.clone(),
                 run: self.options.only.clone(),
@@ -131,191 +192,180 @@ impl<B: Board, E: Executor> Agent<B, E> {
             };
             match (leased, &self.options.only) {
                 (Ok(Some(lease)), only) => {
-                    pause = Duration::from_millis(200);
-                    let (run, attempt) = (&lease.attempt.run, lease.attempt.attempt);
-                    tracing::info!(%run, attempt, "leased");
-                    let place = self.journal.make(&lease.attempt)?;
-                    let worker = self.worker(place);
-                    jobs.spawn(async move { worker.work(lease, slot).await });
+                    pause = FIRST_PAUSE;
+                    self.take_on(lease, slot).await;
                     if only.is_some() {
                         return Ok(());
                     }
                 }
                 (Ok(None), Some(only)) => return Err(AgentError::NotLeased(only.run.clone())),
                 (Ok(None), None) => {}
-                (Err(error), _) if error.is_transient() => {
+                (Err(error), only) if is_final(&error, only.is_some()) => return Err(error.into()),
+                (Err(error), _) => {
                     tracing::warn!(%error, "no work could be asked for; trying again");
-                    tokio::select! {
-                        () = stop.cancelled() => return Ok(()),
-                        () = tokio::time::sleep(pause) => {}
+                    if stopped_within(stop, jittered(pause)).await {
+                        return Ok(());
                     }
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
-                (Err(error), _) => return Err(error.into()),
             }
         }
     }
 
-    fn worker(&self, place: Place) -> Worker<B, E> {
-        Worker { board: self.board.clone(), engine: self.engine.clone(), options: self.options.clone(), place }
-    }
-}
-
-/// One job, from its lease to the removal of its folder.
-struct Worker<B, E> {
-    board: Arc<B>,
-    engine: Arc<E>,
-    options: Arc<AgentOptions>,
-    place: Place,
-}
-
-impl<B: Board, E: Executor> Worker<B, E> {
-    async fn work(self, lease: Lease, slot: Slot) {
+    /// Starts the task of a leased job.
+    async fn take_on(&self, lease: Lease, slot: Slot) {
         let attempt = lease.attempt.clone();
-        match self.start(lease, &slot).await {
-            Ok(entry) => self.watch(&entry).await,
-            Err((event, reason)) => {
-                tracing::warn!(run = %attempt.run, %reason, "not started");
-                self.report(&attempt, event, reason).await;
-                self.place.remove();
+        tracing::info!(run = %attempt.run, attempt = attempt.attempt, "leased");
+        match self.journal.make(&attempt).await {
+            Ok(place) => {
+                let worker = self.worker(place, &attempt);
+                self.spawn(async move { worker.work(lease, slot).await });
+            }
+            Err(error) => {
+                let event = self.returns.returned(&attempt);
+                let board = self.board.clone();
+                self.spawn(async move {
+                    job::report(&*board, &attempt, event, format!("no folder for the run: {error}")).await;
+                    drop(slot);
+                });
             }
         }
     }
 
-    /// Hands the job to the engine, notes it, and makes its ticket work.
-    async fn start(&self, mut lease: Lease, slot: &Slot) -> Result<Entry, (EngineEvent, String)> {
-        let wanted = lease.job.resources.gpus.unwrap_or(0) as usize;
-        if wanted > slot.devices.len() {
-            let reason = format!(
-                "the run asks for {wanted} GPUs; a slot of this agent has {}: start it with fewer --slots or more --gpus",
-                slot.devices.len()
-            );
-            return Err((EngineEvent::Refused, reason));
-        }
-        let (address, ca_sha256) = self.board.server();
-        let Some(ticket) = lease.tickets.pop() else {
-            return Err((EngineEvent::Returned, "the lease came without a ticket".to_owned()));
-        };
-        let mut covered = self.options.covered.clone();
-        covered.push(self.options.state.clone());
-        let job = Job {
-            hand_over: HandOver {
-                address,
-                ca_sha256,
-                attempt: lease.attempt.clone(),
-                ticket,
-                work_dir: self.place.folder(),
-                covered,
-                python: self.options.python.clone(),
-                grace_seconds: self.options.grace_seconds,
-                confine: self.options.confine,
-            },
-            spec: lease.job,
-            log: self.place.log(),
-            devices: slot.devices[..wanted].to_vec(),
-        };
-        let submitted = self.engine.submit(job).await.map_err(|error| match error {
-            SubmitError::Refused(reason) => (EngineEvent::Refused, reason),
-            SubmitError::Unable(reason) => (EngineEvent::Returned, reason),
-        })?;
-        let entry = Entry { attempt: lease.attempt, handle: submitted.handle.clone() };
-        let noted = self.place.record(&entry).map_err(|error| error.to_string());
-        let confirm = ConfirmAttempt {
-            attempt: entry.attempt.clone(),
-            handle: submitted.handle,
-            engine_job: submitted.description,
-        };
-        let confirmed = match noted {
-            Ok(()) => self.board.confirm(&confirm).await.map_err(|error| error.to_string()),
-            Err(reason) => Err(reason),
-        };
-        if let Err(reason) = confirmed {
-            // The ticket never worked: nothing of the user's has run.
-            self.engine.cancel(&entry.handle).await;
-            while self.engine.status(&entry.handle).await == JobStatus::Alive {
-                tokio::time::sleep(LOOK).await;
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let leave = self.leave.clone();
+        self.jobs.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = leave.cancelled() => {}
             }
-            return Err((EngineEvent::Returned, reason));
-        }
-        Ok(entry)
+        });
     }
 
-    /// Waits for the job's end, says so unless its launcher did, and cleans up.
-    async fn watch(&self, entry: &Entry) {
-        let success = loop {
-            match self.engine.status(&entry.handle).await {
-                JobStatus::Alive => tokio::time::sleep(LOOK).await,
-                JobStatus::Over { success } => break success,
-            }
-        };
-        if success != Some(true) {
-            let words = self.place.last_words();
-            let reason = if words.is_empty() { "the launcher is gone".to_owned() } else { words };
-            self.report(&entry.attempt, EngineEvent::Gone, reason).await;
-        }
-        self.place.remove();
-    }
-
-    /// Says what happened, as long as it takes: until the server has heard it, or knows better.
-    async fn report(&self, attempt: &AttemptId, event: EngineEvent, reason: String) {
-        let report = ReportAttempt { attempt: attempt.clone(), event, reason };
-        let mut pause = Duration::from_millis(200);
-        loop {
-            match self.board.report(&report).await {
-                Ok(()) => return,
-                Err(error) if error.is_transient() => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-                Err(error) => {
-                    // A run that has ended in the meantime needs no report.
-                    tracing::debug!(%error, run = %attempt.run, "the report was not wanted");
-                    return;
-                }
-            }
+    fn worker(&self, place: Place, attempt: &AttemptId) -> Worker<B, E> {
+        Worker {
+            board: self.board.clone(),
+            engine: self.engine.clone(),
+            options: self.options.clone(),
+            returns: self.returns.clone(),
+            place,
+            _known: Known::enter(&self.known, attempt),
         }
     }
 }
 
-/// Places for jobs, each with its share of the devices.
-struct Slots {
-    free: Arc<Mutex<Vec<Vec<String>>>>,
-    count: Arc<Semaphore>,
-}
-
-/// A place that is taken; it is free again when this is dropped.
-struct Slot {
-    devices: Vec<String>,
-    free: Arc<Mutex<Vec<Vec<String>>>>,
-    _permit: tokio::sync::OwnedSemaphorePermit,
-}
-
-impl Slots {
-    fn new(count: u32, devices: &[String]) -> Self {
-        let share = devices.len() / count as usize;
-        let free = (0..count as usize).map(|i| devices[i * share..(i + 1) * share].to_vec()).rev().collect();
-        Self { free: Arc::new(Mutex::new(free)), count: Arc::new(Semaphore::new(count as usize)) }
-    }
-
-    async fn take(&self) -> Slot {
-        let permit = self.count.clone().acquire_owned().await.expect("the semaphore is never closed");
-        self.slot(permit)
-    }
-
-    /// A place for a job that is there already: it runs even when there are more of them than slots.
-    fn try_take(&self) -> Option<Slot> {
-        Some(self.slot(self.count.clone().try_acquire_owned().ok()?))
-    }
-
-    fn slot(&self, permit: tokio::sync::OwnedSemaphorePermit) -> Slot {
-        let devices = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        Slot { devices, free: self.free.clone(), _permit: permit }
+/// Whether asking for work again is no use. Everything else passes: a proxy's page, a certificate that is being renewed, a
+/// clock, a full disk. Who serves one run only has somebody waiting, so a plain refusal ends it as well.
+fn is_final(error: &Error, only: bool) -> bool {
+    match error.status() {
+        Some(401 | 403 | 404) => error.code() != Some(kluis_core::api::code::CLOCK_SKEW),
+        Some(status) => only && (400..500).contains(&status) && !matches!(status, 408 | 425 | 429),
+        None => false,
     }
 }
 
-impl Drop for Slot {
+async fn stopped_within(stop: &CancellationToken, pause: Duration) -> bool {
+    tokio::time::timeout(pause, stop.cancelled()).await.is_ok()
+}
+
+/// What was given back. A run that can not be started here would be leased again at once.
+#[derive(Debug, Default)]
+struct Returns(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Since a job was last started.
+    in_a_row: u32,
+    /// By run.
+    of: HashMap<LocalRun, u32>,
+}
+
+impl Returns {
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(attempt: &AttemptId) -> LocalRun {
+        LocalRun { workspace: attempt.workspace.clone(), run: attempt.run.clone() }
+    }
+
+    fn started(&self, attempt: &AttemptId) {
+        let mut counts = self.counts();
+        counts.in_a_row = 0;
+        counts.of.remove(&Self::run(attempt));
+    }
+
+    /// A run is given back: what is to be said of it.
+    fn returned(&self, attempt: &AttemptId) -> EngineEvent {
+        let mut counts = self.counts();
+        counts.in_a_row += 1;
+        let run = Self::run(attempt);
+        let count = counts.of.entry(run.clone()).or_default();
+        *count += 1;
+        if *count < MOST_RETURNS {
+            return EngineEvent::Returned;
+        }
+        counts.of.remove(&run);
+        EngineEvent::LauncherFailed
+    }
+
+    /// How long to rest before more work is asked for.
+    fn rest(&self) -> Option<Duration> {
+        let in_a_row = self.counts().in_a_row;
+        (in_a_row > 0).then(|| (FIRST_REST * 2_u32.pow((in_a_row - 1).min(10))).min(LONGEST_REST))
+    }
+}
+
+/// The attempts that this agent looks after.
+#[derive(Debug, Default)]
+struct Known(Mutex<std::collections::HashSet<AttemptId>>);
+
+/// An attempt that is looked after, until this is dropped.
+#[derive(Debug)]
+struct Entered {
+    known: Arc<Known>,
+    attempt: AttemptId,
+}
+
+impl Known {
+    fn enter(known: &Arc<Self>, attempt: &AttemptId) -> Entered {
+        known.0.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt.clone());
+        Entered { known: known.clone(), attempt: attempt.clone() }
+    }
+
+    fn has(&self, attempt: &AttemptId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(attempt)
+    }
+}
+
+impl Drop for Entered {
     fn drop(&mut self) {
-        let devices = std::mem::take(&mut self.devices);
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(devices);
+        self.known.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.attempt);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempt(run: &str) -> AttemptId {
+        AttemptId { workspace: "default".parse().expect("a name"), run: run.parse().expect("a name"), attempt: 1 }
+    }
+
+    #[test]
+    fn a_machine_that_starts_nothing_rests_longer_each_time_and_at_last_says_that_it_failed() {
+        let returns = Returns::default();
+        assert_eq!(returns.rest(), None);
+        let events: Vec<_> = (0..5).map(|_| returns.returned(&attempt("a_1_b"))).collect();
+        assert_eq!(events[..4], [EngineEvent::Returned; 4]);
+        assert_eq!(events[4], EngineEvent::LauncherFailed);
+        assert_eq!(returns.rest(), Some(Duration::from_secs(16)));
+        assert_eq!(returns.returned(&attempt("other_1_b")), EngineEvent::Returned, "each run is counted by itself");
+        for _ in 0..50 {
+            returns.returned(&attempt("other_2_b"));
+        }
+        assert_eq!(returns.rest(), Some(LONGEST_REST));
+        returns.started(&attempt("a_1_b"));
+        assert_eq!(returns.rest(), None);
     }
 }
