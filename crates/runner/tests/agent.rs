@@ -138,10 +138,14 @@ fn lease(run: &str, gpus: Option<u32>) -> Lease {
     }
 }
 
-/// A launcher that is a shell script: its standard input is the hand-over. It has nothing to sweep.
+/// A launcher that is a shell script: its standard input is the hand-over. It counts how often it is to sweep.
 fn launcher(dir: &Path, script: &str) -> PathBuf {
     let path = dir.join("launcher");
-    std::fs::write(&path, format!("#!/bin/sh\n[ \"$1\" != sweep ] || exit 0\n{script}\n")).unwrap();
+    std::fs::write(
+        &path,
+        format!("#!/bin/sh\nif [ \"$1\" = sweep ]; then echo >> {}/sweeps; exit 0; fi\n{script}\n", dir.display()),
+    )
+    .unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     path
 }
@@ -222,6 +226,18 @@ async fn a_launcher_that_fails_is_reported_with_its_last_words() {
     let agent = agent(dir.path(), "cat >/dev/null; echo no room here >&2; exit 3", &board, options(dir.path()));
     let heard = until(agent, &board, 2).await;
     assert_eq!(heard[1], Heard::Reported(EngineEvent::LauncherFailed, "no room here".into()));
+}
+
+#[tokio::test]
+async fn what_killed_launchers_left_in_memory_is_removed_at_the_start_and_after_a_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let sweeps = || std::fs::read_to_string(dir.path().join("sweeps")).unwrap_or_default().lines().count();
+    let board = Memory::with(vec![lease("a_1_b", None), lease("c_1_d", None)]);
+    // One of them fails, the other has done its part.
+    let script = "grep -q a_1_b && exit 3; exit 0";
+    until(agent(dir.path(), script, &board, options(dir.path())), &board, 3).await;
+    empty(dir.path()).await;
+    assert_eq!(sweeps(), 2);
 }
 
 #[tokio::test]

@@ -185,16 +185,21 @@ pub(crate) fn make_private(path: &Path) {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).unwrap();
 }
 
-/// Whether bubblewrap works here. A machine without it does not test the usual walls, and says so.
+/// Says aloud that something is not tested here.
 #[expect(clippy::print_stderr, clippy::disallowed_methods, reason = "a skip is said aloud, and is a failure in CI")]
+pub(crate) fn skip(why: &str) {
+    eprintln!("SKIPPED: {why}");
+    assert!(std::env::var_os("CI").is_none(), "in CI a skip is a failure");
+}
+
+/// Whether bubblewrap works here. A machine without it does not test the usual walls, and says so.
 pub(crate) fn bwrap_works() -> bool {
     let works = std::process::Command::new("bwrap")
         .args(["--unshare-user", "--dev-bind", "/", "/", "true"])
         .status()
         .is_ok_and(|status| status.success());
     if !works {
-        eprintln!("SKIPPED: bubblewrap does not work on this machine, so its walls are not tested");
-        assert!(std::env::var_os("CI").is_none(), "in CI a skip is a failure");
+        skip("bubblewrap does not work on this machine, so its walls are not tested");
     }
     works
 }

@@ -205,6 +205,21 @@ async fn the_run_dies_with_its_launcher() {
     tokio::time::timeout(Duration::from_secs(10), gone).await.expect("the user's process dies too");
 }
 
+#[test]
+fn sweeping_removes_what_killed_launchers_left_in_memory() {
+    use std::os::unix::fs::MetadataExt;
+    let mut dead = std::process::Command::new("true").spawn().unwrap();
+    dead.wait().unwrap();
+    let namespace = std::fs::metadata("/proc/self/ns/pid").unwrap().ino();
+    let user = rustix::process::geteuid().as_raw();
+    let runtime = tempfile::tempdir_in("/dev/shm").unwrap();
+    let left = runtime.path().join(format!("kluis-{user}/run-{namespace}-{}-17", dead.id()));
+    crate::harness::make_private(&left.join("secrets"));
+    let mut sweep = std::process::Command::new(env!("CARGO_BIN_EXE_kluis-launch"));
+    assert!(sweep.arg("sweep").env("XDG_RUNTIME_DIR", runtime.path()).status().unwrap().success());
+    assert!(!left.exists());
+}
+
 #[tokio::test]
 async fn a_hand_over_that_is_none_is_refused_without_repeating_it() {
     let run = Run::of_command(&["true"]).await.hand_over("attempt", json!("hunter2"));
