@@ -37,7 +37,7 @@ pub(crate) async fn follow_logs(attempt: &Attempt) -> Infallible {
         pause = (pause * 2).min(LATER_LOOKS);
         let Ok((source, found)) = look(attempt, "logs").await else { continue };
         // Whatever goes wrong now is tried again, and said at the end.
-        let _later = upload(attempt, &source, &found, |_| {}).await;
+        upload(attempt, &source, &found, |_| {}).await;
     }
 }
 
