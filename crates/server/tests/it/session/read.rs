@@ -63,7 +63,7 @@ async fn nothing_is_read_after_a_cancel_but_the_rest_may_still_be_sent() {
     let world = &stage.world;
     let (run, launcher) = stage.running(json!({})).await;
     stage.cancel(&run).await.ok();
-    refused(&launcher.read(world, &["db-password"]).await, 409, "run_ended");
+    refused(&launcher.read(world, &["db-password"]).await, 409, "run_canceled");
     let told = launcher.beat(world).await.ok();
     assert_eq!(told["status"], "canceled");
     assert!(text(&told["stop"]).contains("ada"), "{told}");
@@ -75,7 +75,7 @@ async fn nothing_is_read_after_a_cancel_but_the_rest_may_still_be_sent() {
     assert_eq!(shown["status"], "canceled");
     assert_eq!(shown["exit"], json!({ "signal": 15 }));
     assert_eq!(stage.log(&run, "?follow=true").await, b"bye\n");
-    refused(&launcher.log(world, 1, &["late\n"]).await, 409, "run_ended");
+    refused(&launcher.log(world, 1, &["late\n"]).await, 409, "run_canceled");
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn a_canceled_runs_launcher_has_ten_minutes() {
     launcher.log(world, 0, &["still here\n"]).await.ok();
     world.advance(Duration::from_mins(2));
     world.app.attempts().clean().await.unwrap();
-    refused(&launcher.log(world, 1, &["too late\n"]).await, 409, "run_ended");
+    refused(&launcher.log(world, 1, &["too late\n"]).await, 409, "run_canceled");
     assert_eq!(stage.log(&run, "?follow=true").await, b"still here\n");
 }
 
