@@ -17,7 +17,7 @@ use kluis_core::clock::Timestamp;
 use kluis_core::id::PrincipalId;
 use kluis_core::plaintext::Plaintext;
 use kluis_runner::board::Board;
-use kluis_runner::engine::ProcessEngine;
+use kluis_runner::engine::{Executor, Job, JobStatus, ProcessEngine, SubmitError, Submitted};
 use kluis_runner::{Agent, AgentError, AgentOptions};
 use tokio_util::sync::CancellationToken;
 
@@ -513,4 +513,54 @@ async fn what_is_to_be_hidden_is_there_before_a_run_starts() {
         matches!(&heard[0], Heard::Reported(EngineEvent::Returned, r) if r.contains("hidden from runs")),
         "{heard:?}"
     );
+}
+
+/// An engine whose launcher never ends, whatever it is told.
+#[derive(Clone, Default)]
+struct Hung(Arc<Mutex<u32>>);
+
+impl Executor for Hung {
+    async fn submit(&self, _job: Job) -> Result<Submitted, SubmitError> {
+        Ok(Submitted { handle: "here/1/1".into(), description: "hung".into() })
+    }
+
+    async fn status(&self, _handle: &str) -> JobStatus {
+        JobStatus::Alive
+    }
+
+    fn is_from_here(&self, _handle: &str) -> bool {
+        true
+    }
+
+    async fn tidy(&self, _over: Option<&Path>) -> usize {
+        0
+    }
+
+    async fn cancel(&self, _handle: &str) {
+        *self.0.lock().unwrap() += 1;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canceled_run_that_goes_on_has_its_launcher_told_by_the_agent() {
+    let dir = tempfile::tempdir().unwrap();
+    let board = Memory::with(vec![lease("a_1_b", None)]);
+    let engine = Hung::default();
+    let agent = Agent::new(board.clone(), engine.clone(), options(dir.path())).unwrap();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(agent.run(stop.clone()));
+    board.wait(1).await;
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    let mut view = view(&board);
+    board.0.lock().unwrap().attempts.push(view.clone());
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert_eq!(*engine.0.lock().unwrap(), 0, "nobody wants it to end");
+    view.cancel_requested = true;
+    board.0.lock().unwrap().attempts = vec![view];
+    tokio::time::sleep(Duration::from_secs(59)).await;
+    assert_eq!(*engine.0.lock().unwrap(), 0, "its launcher has heard of it, and has its grace");
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    assert!(*engine.0.lock().unwrap() > 0);
+    stop.cancel();
+    running.await.unwrap().unwrap();
 }

@@ -92,6 +92,8 @@ pub struct Agent<B, E> {
 impl<B: Board, E: Executor> Agent<B, E> {
     /// An agent with its state folder made.
     pub fn new(board: B, engine: E, mut options: AgentOptions) -> Result<Self, AgentError> {
+        let absolute = std::path::absolute(&options.state);
+        options.state = absolute.map_err(|source| JournalError { path: options.state.clone(), source })?;
         let journal = Journal::open(&options.state)?;
         options.slots = options.slots.max(1);
         if options.devices.is_empty() {
