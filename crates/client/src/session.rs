@@ -31,6 +31,9 @@ use crate::error::Error;
 use crate::http::{TIMEOUT, Transport};
 use crate::trust::Server;
 
+/// A link that carries less than this many bytes in a second is no link.
+const SLOWEST: usize = 16 * 1024;
+
 /// The key that a session is bound to: made by the launcher, never written anywhere.
 pub struct SessionKey(Ed25519KeyPair);
 
@@ -303,6 +306,7 @@ impl Signer {
 
     fn sign(&self, outgoing: &Outgoing) -> reqwest::Request {
         let Outgoing { action: _, method, path, query, content_type, body, patience } = outgoing;
+        let length = body.len();
         let mut url = self.transport.origin().url();
         url.set_path(PREFIX);
         url.path_segments_mut().expect("https URLs have paths").extend(path);
@@ -325,7 +329,8 @@ impl Signer {
             .body(body.clone())
             .expect("a URL and header values make a request");
         let mut request = reqwest::Request::try_from(request).expect("a URL was made from a URL");
-        *request.timeout_mut() = *patience;
+        // A slow link takes its time for a large body: with a fixed limit it would be sent for ever and never arrive.
+        *request.timeout_mut() = patience.map(|patience| patience + Duration::from_secs((length / SLOWEST) as u64));
         request
     }
 }
@@ -346,6 +351,16 @@ mod tests {
             clock: Arc::new(ManualClock::at(Timestamp::from_seconds(1000))),
             offset: Arc::new(AtomicI64::new(0)),
         }
+    }
+
+    #[test]
+    fn a_large_piece_has_the_time_that_a_slow_link_takes_for_it() {
+        let timeout = |bytes: usize| {
+            let request = Outgoing::post("test", &["session", "logs"], vec![0; bytes].into());
+            signer().sign(&request).timeout().copied().unwrap()
+        };
+        assert_eq!(timeout(1000), TIMEOUT);
+        assert_eq!(timeout(4 * 1024 * 1024), TIMEOUT + Duration::from_secs(256));
     }
 
     #[test]
