@@ -117,10 +117,19 @@ async fn a_nodes_wrong_clock_does_no_harm() {
         })
         .await;
         let wrong = Timestamp::from_seconds(SystemClock.now().seconds() + off);
-        let (session, _) = redeemer(&server, Arc::new(ManualClock::at(wrong))).redeem().await.unwrap();
-        session.secrets(&ReadSecrets { names: Vec::new(), refresh: false }).await.unwrap();
+        let clock = Arc::new(ManualClock::at(wrong));
+        let (session, _) = redeemer(&server, clock.clone()).redeem().await.unwrap();
+        let read = ReadSecrets { names: Vec::new(), refresh: false };
+        session.secrets(&read).await.unwrap();
         assert_eq!(fake.asked(), 3, "refused for its clock, redeemed, read");
         assert!(session.now().since(SystemClock.now()).as_secs() < 60);
+
+        // It is put right while the session lives.
+        clock.set(SystemClock.now());
+        session.secrets(&read).await.unwrap();
+        assert_eq!(fake.asked(), 5, "refused for its clock, read");
+        session.secrets(&read).await.unwrap();
+        assert_eq!(fake.asked(), 6, "its time is known now");
     }
 }
 
