@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api;
-use crate::app::{App, CaCertificate, Parts};
+use crate::app::{App, CaCertificate, Listening, Parts};
 use crate::blobs::{BlobError, Blobs};
 use crate::config::{RootKeyOption, ServerOptions, TlsSource};
 use crate::listen::{self, ListenError};
@@ -132,7 +132,7 @@ async fn prepare(options: &ServerOptions) -> Result<Prepared, StartError> {
         store,
         vault,
         blobs,
-        started: options.clock.now(),
+        listening: Listening::new(options.clock.now()),
         clock: options.clock.clone(),
         rng: options.rng.clone(),
         settings: options.settings.clone(),

@@ -9,12 +9,12 @@ use kluis_core::clock::Timestamp;
 use kluis_core::run::{Blame, RunEvent, RunStatus};
 use kluis_store::attempts::{AttemptRow, RunSilent};
 use kluis_store::{Authority, Error as StoreError, Write};
-use tokio::time::Instant;
 
 use super::fate::Fate;
 use super::{Attempts, record};
 use crate::app::App;
 use crate::error::Result;
+use crate::steady::SteadyClock;
 
 /// How often the watch looks.
 const ROUND: Duration = Duration::from_secs(5);
@@ -22,26 +22,23 @@ const ROUND: Duration = Duration::from_secs(5);
 const CLEANING: u32 = 12;
 /// Every so many rounds it looks through all stored objects: six hours.
 const SEARCH: u32 = 6 * 60 * CLEANING;
-/// How far wall clock and timers may part between two rounds before it counts as a jump.
-const DRIFT: Duration = Duration::from_secs(5);
 /// How many rows one look takes; the next look takes the next ones.
 const BATCH: u32 = 200;
 
 /// Watches until it is dropped. One at a time.
 pub async fn watch(app: &App) {
-    let mut since = app.now();
-    let (mut wall, mut timer) = (since, Instant::now());
+    let mut clock = SteadyClock::new(app.now());
     for round in 0_u32.. {
         tokio::time::sleep(ROUND).await;
-        let (now, elapsed) = (app.now(), timer.elapsed());
+        let now = app.now();
         // A machine that slept, or a clock that was set: nobody was silent in between.
-        if now < wall || now.since(wall).abs_diff(elapsed) > DRIFT {
-            since = now;
+        if clock.jumped(now) {
+            app.listening.begin(now);
         }
-        (wall, timer) = (now, Instant::now());
-        let swept = app.attempts().sweep(since).await;
-        let cleaned = if round % CLEANING == 0 { app.attempts().clean().await } else { Ok(()) };
-        let searched = if round % SEARCH == SEARCH / 2 { app.attempts().search().await } else { Ok(()) };
+        let due = |every: u32, first: u32| round % every == first && clock.is_steady();
+        let swept = app.attempts().sweep(app.listening.since()).await;
+        let cleaned = if due(CLEANING, 0) { app.attempts().clean().await } else { Ok(()) };
+        let searched = if due(SEARCH, SEARCH / 2) { app.attempts().search().await } else { Ok(()) };
         if let Err(error) = swept.and(cleaned).and(searched) {
             tracing::error!(%error, "watching over runs failed; it is tried again");
         }

@@ -95,7 +95,7 @@ impl Sessions<'_> {
 
     /// How long after its confirmation the ticket works: the time in which the server could not listen is added.
     fn window(self, found: &TicketFound) -> std::time::Duration {
-        let away = found.confirmed.map(|confirmed| self.app.started.since(confirmed)).unwrap_or_default();
+        let away = found.confirmed.map(|confirmed| self.app.listening.since().since(confirmed)).unwrap_or_default();
         self.app.settings.ticket + away
     }
 
