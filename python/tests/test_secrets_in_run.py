@@ -114,9 +114,9 @@ def test_the_rank_is_what_the_ranks_own_launcher_says_else_the_nodes_number(monk
         fake.run.get_secret("a")
         for variable, rank in (
             ("KLUIS_RANK", "1"),
-            ("PMI_RANK", "2"),
-            ("OMPI_COMM_WORLD_RANK", "3"),
-            ("SLURM_PROCID", "4"),
+            ("SLURM_PROCID", "2"),
+            ("PMI_RANK", "3"),
+            ("OMPI_COMM_WORLD_RANK", "4"),
             ("RANK", "5"),
         ):
             monkeypatch.setenv(variable, rank)

@@ -23,7 +23,7 @@ _current: dict[str, _SubmittedRun] = {}
 
 #: Who says which rank this is, the most particular first: torchrun and its like, Slurm, Open MPI, MPICH. Kluis itself knows
 #: only the node, so its own variable comes last.
-_RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "KLUIS_RANK")
+_RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", "KLUIS_RANK")
 
 
 def current(socket: str) -> _SubmittedRun:

@@ -114,7 +114,7 @@ if not _defer():
 
     def _rank():
         # Ours is the node's number: whoever starts one process per device knows better.
-        for variable in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "KLUIS_RANK"):
+        for variable in ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", "KLUIS_RANK"):
             text = os.environ.get(variable, "")
             if text.isdigit():
                 return int(text)
