@@ -412,9 +412,13 @@ async fn a_run_that_asks_for_no_number_of_gpus_sees_its_slots_and_one_that_asks_
             out.display()
         );
         let board = Memory::with(vec![lease("a_1_b", gpus)]);
-        until(agent(dir.path(), &script, &board, options(dir.path())), &board, 1).await;
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(agent(dir.path(), &script, &board, options(dir.path())).run(stop.clone()));
+        board.wait(1).await;
         exists(&out).await;
         empty(dir.path()).await;
+        stop.cancel();
+        running.await.unwrap().unwrap();
         assert_eq!(std::fs::read_to_string(out).unwrap(), expected);
     }
 }
