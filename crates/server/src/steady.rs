@@ -28,14 +28,20 @@ impl SteadyClock {
 
     /// Whether the wall clock has jumped, in either direction, since the last look.
     pub(crate) fn jumped(&mut self, now: Timestamp) -> bool {
-        let by_timer = self.timer.elapsed();
-        let jumped = now < self.wall || now.since(self.wall).abs_diff(by_timer) > DRIFT;
+        self.jump(now).is_some()
+    }
+
+    /// By how many milliseconds it has jumped since the last look; negative when it was set back.
+    pub(crate) fn jump(&mut self, now: Timestamp) -> Option<i64> {
+        let passed = i64::try_from(self.timer.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let parted = now.millis().saturating_sub(self.wall.millis()).saturating_sub(passed);
         (self.wall, self.timer) = (now, Instant::now());
-        if jumped {
-            tracing::warn!("the clock jumped; nothing is destroyed by it until it has gone evenly for ten minutes");
-            self.since = self.timer;
+        if parted.unsigned_abs() <= DRIFT.as_millis() as u64 {
+            return None;
         }
-        jumped
+        tracing::warn!("the clock jumped; nothing is destroyed by it until it has gone evenly for ten minutes");
+        self.since = self.timer;
+        Some(parted)
     }
 
     /// Whether it has gone evenly for long enough, as of the last look.

@@ -113,6 +113,56 @@ async fn a_bad_run_does_not_hold_up_the_queue() {
     assert_eq!(listed.items.len(), 1);
 }
 
+/// What is looked up by is not what the MAC covers, so it must be what the row says.
+#[tokio::test]
+async fn a_row_under_another_ones_key_is_not_taken_for_it() {
+    let mut home = open();
+    let world = World::new(&home.store).await;
+    world.another_workspace("research").await;
+    let spare = world.compute_row(kluis_core::id::ComputeId::from_bytes([9; 16]), "spare");
+    world.store.compute_insert(write(crate::world::authenticated(spare))).await.unwrap();
+    for run in ["first", "second"] {
+        world.submit(run).await;
+    }
+    let swap = |table: &str, column: &str, a: &str, b: &str| {
+        format!(
+            "UPDATE {table} SET {column} = 'tmp' WHERE {column} = '{a}';
+             UPDATE {table} SET {column} = '{a}' WHERE {column} = '{b}';"
+        )
+    };
+    let swaps = [
+        swap("workspace", "name_key", "default", "research"),
+        swap("compute", "name_key", "cluster", "spare"),
+        swap("run", "id_key", "first", "second"),
+    ];
+    let world = tampered(&mut home, world, &swaps.concat()).await;
+    let workspace = world.store.workspace_by_name(&crate::world::workspace_name("default")).await.unwrap_err();
+    assert!(matches!(workspace, Error::Inconsistent { table: "workspace", .. }), "{workspace}");
+    let compute = world.store.compute_by_name(&crate::world::compute_name("cluster")).await.unwrap_err();
+    assert!(matches!(compute, Error::Inconsistent { table: "compute", .. }), "{compute}");
+    let run = world.store.run_get(world.workspace, &run_id("first")).await.unwrap_err();
+    assert_eq!(run, Error::Inconsistent { table: "run", row: "2".into() });
+}
+
+#[tokio::test]
+async fn a_grant_that_does_not_read_keeps_nobody_from_taking_another() {
+    let mut home = open();
+    let world = World::new(&home.store).await;
+    world.another_workspace("research").await;
+    world.start("churn_1").await;
+    let damage = "UPDATE role_grant SET effect = 'maybe' WHERE scope = 'workspace'
+                  AND workspace = (SELECT id FROM workspace WHERE name_key = 'research')";
+    let world = tampered(&mut home, world, damage).await;
+    let remove = kluis_store::identity::GrantRemove {
+        principal: world.owner,
+        scope: kluis_core::access::Scope::Workspace(world.workspace),
+        effect: kluis_core::access::Effect::Allow,
+        revision: 1,
+    };
+    world.store.grant_remove(write(remove)).await.unwrap();
+    assert_eq!(world.run("churn_1").await.status, kluis_core::run::RunStatus::Canceled);
+}
+
 #[tokio::test]
 async fn a_broken_reference_is_found_in_the_background() {
     let mut home = open();
