@@ -8,13 +8,19 @@ alignment, in hex and URL-encoded.
 from __future__ import annotations
 
 import base64
+import json
 import os
 import pathlib
+import resource
+import signal
+import subprocess
+import sys
 import urllib.parse
 
 import pytest
 
-from kluis_server import Refused, canary, wait_for
+from conftest import need
+from kluis_server import Refused, Server, canary, wait_for
 
 WORKSPACE = "/api/v1/workspaces/default"
 
@@ -74,18 +80,21 @@ def processes() -> dict[int, str]:
     return {int(p.name): str(p) for p in pathlib.Path("/proc").iterdir() if p.name.isdigit()}
 
 
-def search_processes(value: str) -> list[str]:
-    found = []
+def command_lines_and_environments() -> dict[int, dict[str, bytes]]:
+    """Of every process that can be looked at; our own holds the canaries for good reason."""
+    seen: dict[int, dict[str, bytes]] = {}
     for pid in processes():
-        if pid == os.getpid():
-            continue
-        for name in ("environ", "cmdline"):
+        if pid != os.getpid():
             try:
-                content = pathlib.Path(f"/proc/{pid}/{name}").read_bytes()
+                seen[pid] = {name: pathlib.Path(f"/proc/{pid}/{name}").read_bytes() for name in ("environ", "cmdline")}
             except OSError:
                 continue
-            found += search(f"/proc/{pid}/{name}", content, value)
-    return found
+    return seen
+
+
+def search_processes(value: str) -> list[str]:
+    seen = command_lines_and_environments().items()
+    return [hit for pid, files in seen for name, text in files.items() for hit in search(f"/proc/{pid}/{name}", text, value)]
 
 
 def test_the_search_finds_what_is_there(tmp_path):
@@ -95,6 +104,16 @@ def test_the_search_finds_what_is_there(tmp_path):
         assert search_tree(tmp_path, value, set()), name
     wrapped = base64.b64encode(b"prefix " + value.encode() + b" suffix")
     assert search("a", wrapped, value)
+    for argument, environment in (("60", {"X": value}), (value, {})):
+        # What it makes of its arguments does not matter: it holds them.
+        code = "import time; time.sleep(60)"
+        process = subprocess.Popen([sys.executable, "-c", code, argument], env=environment)
+        try:
+            wait_for("it to be found", lambda: search_processes(value), 10)
+        finally:
+            process.kill()
+            process.wait()
+    assert not search_processes(value)
 
 
 def test_a_canary_is_found_nowhere(server, tmp_path):
@@ -110,7 +129,6 @@ def test_a_canary_is_found_nowhere(server, tmp_path):
     assert server.ok("secret", "get", "canary-file") == by_file
 
     # Answers to wrong requests never repeat what was sent.
-    client = server.client()
     for method, path, keywords in (
         ("PUT", f"{WORKSPACE}/secrets/canary", {"raw": b'{"value": "' + value.encode() + b'"', "headers": {"content-type": "application/json"}}),
         ("PUT", f"{WORKSPACE}/secrets/canary", {"body": {"value": value, "unknown": value}}),
@@ -121,8 +139,11 @@ def test_a_canary_is_found_nowhere(server, tmp_path):
         ("POST", f"{WORKSPACE}/runs", {"body": {"experiment": value}}),
         ("GET", f"{WORKSPACE}/secrets/{urllib.parse.quote(value, safe='')}", {}),
     ):  # fmt: skip
+        # Each over a connection of its own: after a refusal the server may have hung up.
+        client = server.client()
         with pytest.raises(Refused) as refusal:
             client.call(method, path, **keywords)
+        client.close()
         assert 400 <= refusal.value.status < 500, (method, path, refusal.value.status)
         assert not search("answer", str(refusal.value).encode(), value), (method, path)
     refused = server.cli("secret", "set", "canary", value)
@@ -139,6 +160,11 @@ def test_a_canary_is_found_nowhere(server, tmp_path):
     ).strip()  # fmt: skip
     wait_for("the run to have read", started.exists)
     found = search_processes(value)
+    # The search looked at those that matter: the server, the run's launcher, the run's own process.
+    seen = command_lines_and_environments()
+    assert server.process.pid in seen
+    assert any(b"kluis-launch" in files["cmdline"] for files in seen.values())
+    assert any(f"KLUIS_RUN_ID={run}".encode() in files["environ"] for files in seen.values())
     stop.touch()
     assert server.cli("run", "wait", run).returncode == 0
     log = server.ok("run", "logs", run)
@@ -156,10 +182,97 @@ def test_a_canary_is_found_nowhere(server, tmp_path):
     assert not found, found
 
 
-def test_server_and_launcher_leave_no_core_dump_and_can_not_be_traced(server):
+DUMP = """
+import ctypes, json, os, resource, signal
+from kluis import Run
+
+value = Run.get_context().get_secret("canary")
+try:
+    resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+except (OSError, ValueError):
+    pass
+# As a script that wants its own core file would ask: dumpable, whatever it was.
+ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
+child = os.fork()
+if child == 0:
+    signal.signal(signal.SIGABRT, signal.SIG_DFL)
+    os.abort()
+status = os.waitpid(child, 0)[1]
+with open("outputs/report.json", "w") as f:
+    json.dump({"signal": os.WTERMSIG(status), "dumped": os.WCOREDUMP(status), "files": sorted(os.listdir("."))}, f)
+os.abort()
+"""
+
+HOLD = """
+import os, sys
+value = sys.stdin.read()
+os.abort()
+"""
+
+
+@pytest.fixture
+def cores_allowed(tmp_path, monkeypatch):
+    """What starts from here may write core files of any size, into a folder of its own."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    need(hard == resource.RLIM_INFINITY, "a hard limit of core files that allows them")
+    ground = tmp_path / "ground"
+    ground.mkdir()
+    monkeypatch.chdir(ground)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    yield ground
+    resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+
+
+def ended(pid: int) -> int:
+    return os.waitpid(pid, 0)[1]
+
+
+def test_a_crash_of_server_or_run_leaves_no_core_dump(cores_allowed, tmp_path):
+    value = canary()
+    # A process that does nothing about it is dumped, value and all: so the machine would do it.
+    (cores_allowed / "control").mkdir()
+    careless = subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, cwd=cores_allowed / "control")
+    assert careless.stdin is not None
+    careless.stdin.write(value.encode())
+    careless.stdin.close()
+    status = ended(careless.pid)
+    assert os.WTERMSIG(status) == signal.SIGABRT
+    need(os.WCOREDUMP(status), "a kernel that writes core files (/proc/sys/kernel/core_pattern)")
+    pattern = pathlib.Path("/proc/sys/kernel/core_pattern").read_text().strip()
+    if not pattern.startswith(("|", "/")):
+        assert search_tree(cores_allowed / "control", value, set()), "the core file was not found"
+    for core in (cores_allowed / "control").iterdir():
+        core.unlink()
+
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "train.py").write_text(DUMP)
+    (tmp_path / "home").mkdir()
+    with Server(tmp_path / "home") as server:
+        assert server.process is not None
+        server.ok("secret", "set", "canary", "-", stdin=value.encode())
+        run = server.ok("run", "submit", "--compute", "server", "--secret", "canary", "train.py", cwd=project).strip()
+        assert server.cli("run", "wait", run).returncode == 128 + signal.SIGABRT
+        server.ok("run", "download", run, "--outputs", "--to", str(tmp_path / "out"))
+        report = json.loads(next((tmp_path / "out").rglob("report.json")).read_text())
+        assert (report["signal"], report["dumped"]) == (signal.SIGABRT, False), report
+        assert not [name for name in report["files"] if name.startswith("core")], report
+
+        assert server.ok("secret", "get", "canary") == value
+        server.process.send_signal(signal.SIGABRT)
+        status = ended(server.process.pid)
+        assert (os.WTERMSIG(status), os.WCOREDUMP(status)) == (signal.SIGABRT, False)
+    assert not [path for path in cores_allowed.rglob("core*")]
+    found = search_tree(tmp_path, value, set())
+    if pattern.startswith("/"):
+        found += search_tree(pathlib.Path(pattern).parent, value, set())
+    assert not found, found
+
+
+def test_server_and_launcher_can_not_be_traced(server):
     assert server.process is not None
+    # What is not dumpable belongs to root in /proc, whoever runs it.
     limits = pathlib.Path(f"/proc/{server.process.pid}/limits").read_text()
     core = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
-    assert core.split()[4] == "0", core
-    # What is not dumpable belongs to root in /proc, whoever runs it.
+    assert core.split()[4:6] == ["0", "0"], core
     assert pathlib.Path(f"/proc/{server.process.pid}/mem").stat().st_uid == 0

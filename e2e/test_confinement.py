@@ -78,35 +78,86 @@ def test_a_run_sees_its_own_folder_only(server, tmp_path):
         assert "TICKET" not in name and "SESSION" not in name and "TOKEN" not in name, name
 
 
-def test_two_runs_do_not_share_a_broker(server, tmp_path):
-    """A stranger with the same uid, outside the run, is refused by the run's socket."""
-    import socket
-    import struct
+ASK = """
+import json, socket, struct
 
+def ask(path):
+    request = json.dumps({"op": "get_secrets", "names": ["mine"]}).encode()
+    answer = b""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(10)
+        s.connect(path)
+        try:
+            s.sendall(struct.pack(">I", len(request)) + request)
+        except BrokenPipeError:
+            pass  # told so and hung up on, before it asked
+        while len(answer) < 4 or len(answer) < 4 + struct.unpack(">I", answer[:4])[0]:
+            piece = s.recv(65536)
+            if not piece:
+                raise EOFError(repr(answer))
+            answer += piece
+    return json.loads(answer[4:])
+"""
+
+OWN = """
+import os
+path = os.environ["KLUIS_RUN_SOCKET"]
+(item,) = ask(path)["items"]
+told = json.dumps({"path": path, "read": item["value"] == "only for the run"})
+with open(os.environ["TELL"] + ".new", "w") as f:
+    f.write(told)
+os.rename(os.environ["TELL"] + ".new", os.environ["TELL"])
+"""
+
+OTHERS = """
+import os
+try:
+    outcome = ask(os.environ["THEIRS"])
+except OSError as e:
+    outcome = type(e).__name__
+(own,) = ask(os.environ["KLUIS_RUN_SOCKET"])["items"]
+with open("outputs/report.json", "w") as f:
+    json.dump({"theirs": outcome, "own": own["value"] == "only for the run"}, f)
+"""
+
+
+def test_a_runs_socket_answers_the_run_and_neither_a_stranger_nor_another_run(server, tmp_path):
+    """All three ask in the same words, with the same uid; only who they are differs."""
     project = tmp_path / "project"
     project.mkdir()
-    (project / "tell.py").write_text(
-        "import os, time, pathlib\n"
-        "pathlib.Path(os.environ['TELL']).write_text(os.environ['KLUIS_RUN_SOCKET'])\n" + WAIT
-    )
+    (project / "tell.py").write_text(ASK + OWN + WAIT)
+    (project / "others.py").write_text(ASK + OTHERS)
     stop, tell = tmp_path / "stop", tmp_path / "tell"
     server.ok("secret", "set", "mine", "-", stdin=b"only for the run")
     run = server.ok(
         "run", "submit", "--compute", "server", "--secret", "mine",
         "--env", f"STOP={stop}", "--env", f"TELL={tell}", "tell.py", cwd=project,
     ).strip()  # fmt: skip
-    path = wait_for("the socket's path", lambda: tell.exists() and tell.read_text())
-    request = json.dumps({"op": "get_secrets", "names": ["mine"]}).encode()
-    answer = b""
-    try:
-        with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(10)
-            s.connect(path)
-            s.sendall(struct.pack(">I", len(request)) + request)
-            while chunk := s.recv(65536):
-                answer += chunk
-    except OSError:
-        pass
-    assert b"only for the run" not in answer
+    told = json.loads(wait_for("the run to have asked", lambda: tell.exists() and tell.read_text()))
+    assert told["read"] is True
+
+    names: dict = {}
+    exec(ASK, names)
+    answer = names["ask"](told["path"])
+    assert (answer["answer"], answer["code"]) == ("error", "forbidden"), answer
+    assert "only processes that were started by the run" in answer["detail"]
+
+    # While the first one lives.
+    other = server.ok(
+        "run", "submit", "--compute", "server", "--secret", "mine", "--env", f"THEIRS={told['path']}", "others.py", cwd=project
+    ).strip()
+    assert server.cli("run", "wait", other).returncode == 0, server.ok("run", "logs", other)
+    server.ok("run", "download", other, "--outputs", "--to", str(tmp_path / "out"))
+    report = json.loads(next((tmp_path / "out").rglob("report.json")).read_text())
+    assert report["own"] is True
+    theirs = report["theirs"]
+    if isinstance(theirs, dict):
+        assert (theirs["answer"], theirs["code"]) == ("error", "forbidden"), theirs
+    else:
+        # It is not even there for it.
+        assert theirs in ("FileNotFoundError", "PermissionError"), theirs
+    assert server.json("run", "show", run)["status"] == "running"
     stop.touch()
     assert server.cli("run", "wait", run).returncode == 0
+    # The one who was refused stands in the run's own log.
+    assert "was refused" in server.ok("run", "logs", "--system", run)

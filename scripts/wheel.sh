@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the wheel `kluis`: the SDK's extension and the executables kluis and kluis-launch. Prints the wheel's path.
-# PROFILE=dev (as ./quickstart and ./test do) or release (default).
+# PROFILE=dev (as ./quickstart and ./test do) or release (default). BINARIES=DIR takes the executables from there instead of
+# building them.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$ROOT"
@@ -10,12 +11,21 @@ folder=$profile
 [ "$profile" = dev ] && folder=debug
 target=${CARGO_TARGET_DIR:-target}
 
-cargo build --locked --profile "$profile" -p kluis-cli -p kluis-launch >&2
+# What is newer than the last wheel decides whether there is anything to do.
+last=dist/last-$profile
+if [ -e "$last" ] && [ -e "$(cat "$last")" ] &&
+  [ -z "$(find crates python/src python/python python/*.toml Cargo.* .cargo scripts/wheel.sh -newer "$last" -not -name '*.pyc' -not -name __pycache__ -print -quit)" ]; then
+  cat "$last"
+  exit
+fi
+
+binaries=${BINARIES:-$target/$folder}
+[ -n "${BINARIES:-}" ] || cargo build --locked --profile "$profile" -p kluis-cli -p kluis-launch >&2
 scripts=python/kluis.data/scripts
 mkdir -p "$scripts"
 for binary in kluis kluis-launch; do
   # A new file, never overwritten in place: a copy that is running stays whole.
-  cp "$target/$folder/$binary" "$scripts/.$binary.new"
+  cp "$binaries/$binary" "$scripts/.$binary.new"
   [ "$profile" = dev ] && strip --strip-debug "$scripts/.$binary.new"
   mv "$scripts/.$binary.new" "$scripts/$binary"
 done
@@ -24,4 +34,5 @@ rm -rf dist/wheel.new
 wheel=$(find dist/wheel.new -name '*.whl')
 mv "$wheel" dist/
 rm -r dist/wheel.new
-printf '%s\n' "dist/$(basename "$wheel")"
+rm -f dist/last-*
+printf '%s\n' "dist/$(basename "$wheel")" | tee "$last"

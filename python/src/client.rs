@@ -107,7 +107,17 @@ impl Client {
         Answer: Future<Output = Result<T, Error>> + Send,
     {
         let api = self.api(py)?;
-        runtime::wait(py, async { Ok(ask(api).await?) })
+        let mut dead = false;
+        let result = runtime::wait(py, async {
+            let answer = ask(api).await;
+            dead = matches!(&answer, Err(Error::Api(refusal)) if refusal.code == code::UNAUTHENTICATED);
+            Ok(answer?)
+        });
+        if dead {
+            // Revoked, or renewed too late because a clock was set. A service principal signs in anew next time.
+            self.with_session(py, |kept| *kept = None);
+        }
+        result
     }
 
     /// One call, its answer as Python's objects.

@@ -11,7 +11,7 @@ use kluis_core::api::code;
 use kluis_core::name::WorkspaceName;
 use kluis_core::plaintext::Plaintext;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 
 use crate::client::Client;
 use crate::failure::{Failure, UNTRUSTED};
@@ -31,18 +31,19 @@ impl From<ConfigError> for Failure {
 /// workspace given it is the one that is meant. The second part echoes what was found, for people.
 #[pyfunction]
 #[pyo3(signature = (start, environment, *, address=None, workspace=None, ca_sha256=None))]
-pub(crate) fn connect(
-    py: Python<'_>,
+pub(crate) fn connect<'py>(
+    py: Python<'py>,
     start: PathBuf,
-    environment: HashMap<String, String>,
+    environment: HashMap<String, Bound<'py, PyString>>,
     address: Option<String>,
     workspace: Option<String>,
     ca_sha256: Option<String>,
-) -> PyResult<(Client, Bound<'_, PyDict>)> {
+) -> PyResult<(Client, Bound<'py, PyDict>)> {
     if let Some(workspace) = &workspace {
         WorkspaceName::parse(workspace).map_err(Failure::from)?;
     }
     let flags = Flags { address, ca_sha256, workspace };
+    let environment = environment_from(&environment)?;
     let (client, found) = py.detach(|| find(&start, environment, &flags))?;
     let echo = PyDict::new(py);
     echo.set_item("workspace", found.workspace)?;
@@ -71,8 +72,7 @@ struct Found {
     resource_group: Option<String>,
 }
 
-fn find(start: &Path, environment: HashMap<String, String>, flags: &Flags) -> Result<(Client, Found), Failure> {
-    let environment = environment_from(environment)?;
+fn find(start: &Path, environment: Environment, flags: &Flags) -> Result<(Client, Found), Failure> {
     let folder = environment.config_folder()?;
     let project = project_at(start)?;
     let user = UserFile::load(&folder)?;
@@ -100,22 +100,31 @@ fn project_at(start: &Path) -> Result<Option<Project>, Failure> {
     Ok(find_project(start)?)
 }
 
-fn environment_from(mut variables: HashMap<String, String>) -> Result<Environment, Failure> {
-    let mut take = |name: &str| variables.remove(name);
-    let value = |name: &str, text: Option<String>| {
-        text.map(|text| Plaintext::from_bytes(text.into_bytes()))
+/// A variable that is not UTF-8 is refused by its name: Python's own error would hold its value. A path may be any bytes.
+fn environment_from(variables: &HashMap<String, Bound<'_, PyString>>) -> PyResult<Environment> {
+    let text = |name: &str| {
+        let Some(value) = variables.get(name) else { return Ok(None) };
+        match value.to_cow() {
+            Ok(text) => Ok(Some(text.into_owned())),
+            Err(_) => Err(Failure::here(format!("the environment variable {name} is not UTF-8 text"))),
+        }
+    };
+    let value = |name: &str| {
+        text(name)?
+            .map(|text| Plaintext::from_bytes(text.into_bytes()))
             .transpose()
             .map_err(|error| Failure::here(format!("{name}: {error}")))
     };
+    let path = |name: &str| variables.get(name).map(|value| value.extract::<PathBuf>()).transpose();
     Ok(Environment {
-        address: take("KLUIS_ADDR"),
-        ca_sha256: take("KLUIS_CA_SHA256"),
-        workspace: take("KLUIS_WORKSPACE"),
-        token: value("KLUIS_TOKEN", take("KLUIS_TOKEN"))?,
-        client_id: take("KLUIS_CLIENT_ID"),
-        client_secret: value("KLUIS_CLIENT_SECRET", take("KLUIS_CLIENT_SECRET"))?,
-        config_dir: take("KLUIS_CONFIG_DIR").map(PathBuf::from),
-        xdg_config_home: take("XDG_CONFIG_HOME").map(PathBuf::from),
-        home: take("HOME").map(PathBuf::from),
+        address: text("KLUIS_ADDR")?,
+        ca_sha256: text("KLUIS_CA_SHA256")?,
+        workspace: text("KLUIS_WORKSPACE")?,
+        token: value("KLUIS_TOKEN")?,
+        client_id: text("KLUIS_CLIENT_ID")?,
+        client_secret: value("KLUIS_CLIENT_SECRET")?,
+        config_dir: path("KLUIS_CONFIG_DIR")?,
+        xdg_config_home: path("XDG_CONFIG_HOME")?,
+        home: path("HOME")?,
     })
 }

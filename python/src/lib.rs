@@ -27,6 +27,8 @@ mod native {
     use crate::config::{connect, write_config};
     #[pymodule_export]
     use crate::logs::Logs;
+    #[pymodule_export]
+    use crate::runtime::Call;
     use pyo3::prelude::*;
 
     #[pymodule_init]

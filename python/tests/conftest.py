@@ -25,10 +25,20 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -
     for name in list(os.environ):
         if name.startswith("KLUIS_") and name not in ("KLUIS_BIN", "KLUIS_CLI"):
             monkeypatch.delenv(name)
-    monkeypatch.delenv("RANK", raising=False)
+    for name in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KLUIS_CONFIG_DIR", str(tmp_path / "no-config"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
+
+
+def need(condition: bool, what: str) -> None:
+    """What is missing is a failure in CI and a loud skip elsewhere."""
+    if condition:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
 
 
 def program() -> str:
@@ -37,10 +47,8 @@ def program() -> str:
     found = named if named else beside if os.access(beside, os.X_OK) else shutil.which("kluis")
     if found and os.access(found, os.X_OK):
         return os.path.abspath(found)
-    message = f"NO SERVER: {found or 'kluis'} is not an executable file; set KLUIS_BIN to the program kluis"
-    if os.environ.get("CI"):
-        pytest.fail(message)
-    pytest.skip(message)
+    need(False, f"NO SERVER: {found or 'kluis'} is not an executable file; set KLUIS_BIN to the program kluis")
+    raise AssertionError("unreachable")
 
 
 @pytest.fixture(scope="session")
@@ -69,8 +77,7 @@ def workspace(signed_in: Up) -> typing.Any:
 
 
 def pytest_terminal_summary(terminalreporter: typing.Any) -> None:
-    skipped = [r for r in terminalreporter.stats.get("skipped", []) if "NO SERVER" in str(r.longrepr)]
-    if skipped:
-        terminalreporter.write_line(
-            f"{len(skipped)} TESTS AGAINST THE REAL SERVER WERE SKIPPED: set KLUIS_BIN", red=True, bold=True
-        )
+    for missing, way_out in (("NO SERVER", "set KLUIS_BIN"), ("NO WHEEL", "scripts/wheel.sh builds one")):
+        skipped = [r for r in terminalreporter.stats.get("skipped", []) if missing in str(r.longrepr)]
+        if skipped:
+            terminalreporter.write_line(f"{len(skipped)} TESTS WERE SKIPPED, {missing}: {way_out}", red=True, bold=True)

@@ -8,6 +8,7 @@ import pytest
 
 from kluis import Workspace, _native
 from kluis.exceptions import InvalidName, Unauthenticated, Untrusted, UserErrorException
+from kluis.workspace import _find_file
 
 PIN = "ab" * 32
 OTHER_PIN = "cd" * 32
@@ -105,6 +106,40 @@ def test_an_exposed_credentials_file_is_not_read(login):
     with pytest.raises(UserErrorException, match="chmod 600") as refused:
         connect(KLUIS_ADDR="127.0.0.1:9")
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["KLUIS_TOKEN", "KLUIS_CLIENT_SECRET", "KLUIS_ADDR", "KLUIS_WORKSPACE"])
+def test_a_variable_that_is_no_text_is_refused_by_its_name_alone(login, monkeypatch, name):
+    monkeypatch.setenv("KLUIS_ADDR", "127.0.0.1:9")
+    os.environb[name.encode()] = b"hunter2\xff"
+    try:
+        with pytest.raises(UserErrorException, match=f"{name} is not UTF-8 text") as refused:
+            Workspace.from_config()
+    finally:
+        del os.environb[name.encode()]
+    error = refused.value
+    while error is not None:
+        assert "hunter2" not in repr(vars(error)) + str(error) + repr(getattr(error, "object", ""))
+        error = error.__cause__ or error.__context__
+
+
+def test_a_folder_may_have_any_name(login, monkeypatch, tmp_path):
+    folder = os.fsencode(tmp_path) + b"/\xff"
+    os.rename(login, folder)
+    monkeypatch.setitem(os.environb, b"KLUIS_CONFIG_DIR", folder)
+    assert connect(KLUIS_ADDR="127.0.0.1:9")[0].address == "https://127.0.0.1:9"
+
+
+def test_a_file_with_a_name_of_its_own_is_found_from_below(login, tmp_path):
+    write(".azureml/other.json", {"subscription_id": "s", "resource_group": "g", "workspace_name": "theirs"})
+    write(".kluis/config.json", {"address": "https://127.0.0.1:9", "workspace": "ours"})
+    (tmp_path / "a").mkdir()
+    assert _find_file("a", "other.json") == str(tmp_path / ".azureml" / "other.json")
+    with pytest.raises(UserErrorException, match="file another.json could not be found"):
+        Workspace.from_config(_file_name="another.json")
+    for wrong in ("", "..", "a/b"):
+        with pytest.raises(UserErrorException, match="not a file's name"):
+            Workspace.from_config(_file_name=wrong)
 
 
 def test_what_is_written_is_found_again(login, tmp_path):

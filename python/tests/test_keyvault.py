@@ -1,9 +1,14 @@
-"""What is refused before anything is sent."""
+"""What is refused before anything is sent, and a server that says nothing."""
 
+import asyncio
+import os
+import socket
+import time
 from datetime import datetime, timezone
 
 import pytest
 
+from kluis import Workspace, _native
 from kluis.exceptions import Forbidden
 from kluis.keyvault import _attributes
 from kluis.testing import fake_run
@@ -55,3 +60,25 @@ def test_attributes_need_time_zones_and_take_enumerations():
     }
     with pytest.raises(ValueError, match="time zone"):
         _attributes(None, None, datetime(2030, 1, 1), None)
+
+
+def test_a_cancelled_read_of_a_silent_server_holds_up_nothing(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client, _ = _native.connect(
+            str(tmp_path),
+            {
+                "KLUIS_CONFIG_DIR": os.environ["KLUIS_CONFIG_DIR"],
+                "KLUIS_ADDR": f"https://127.0.0.1:{silent.getsockname()[1]}",
+                "KLUIS_CA_SHA256": "ab" * 32,
+                "KLUIS_TOKEN": "kls_usr_x",
+            },
+        )
+        vault = Workspace._made("w", client).get_default_keyvault()
+
+        async def main():
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(vault.aget_secret("a"), 0.3)
+
+        began = time.monotonic()
+        asyncio.run(main())
+        assert time.monotonic() - began < 3

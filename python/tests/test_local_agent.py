@@ -66,7 +66,7 @@ def started(tmp_path, monkeypatch, from_environment):
     monkeypatch.setenv("KLUIS_TOKEN", "kls_usr_hunter2")
     out = tmp_path / "seen.json"
     code = f"import json, os, sys\njson.dump([sys.argv[1:], dict(os.environ), os.getsid(0)], open({str(out) + '.new'!r}, 'w'))\nos.rename({str(out) + '.new'!r}, {str(out)!r})"
-    agent = _local_agent.start(program(tmp_path, code), Workspace("team", _client=Client(from_environment)), "churn_1_0a")
+    agent = _local_agent.start(program(tmp_path, code), Workspace._made("team", Client(from_environment)), "churn_1_0a")
     while not out.exists():
         assert agent.failure() is None
         time.sleep(0.01)
@@ -94,11 +94,11 @@ def test_a_program_that_can_not_be_started_is_said(tmp_path):
     broken.write_text("#!/nowhere/at/all\n")
     broken.chmod(0o755)
     with pytest.raises(UserErrorException, match="could not be started"):
-        _local_agent.start(str(broken), Workspace("team", _client=Client(True)), "churn_1_0a")
+        _local_agent.start(str(broken), Workspace._made("team", Client(True)), "churn_1_0a")
 
 
 def test_an_agent_that_ends_badly_says_why(tmp_path):
     path = program(tmp_path, "import sys\nsys.exit('error: not signed in')")
-    agent = _local_agent.start(path, Workspace("team", _client=Client(True)), "churn_1_0a")
+    agent = _local_agent.start(path, Workspace._made("team", Client(True)), "churn_1_0a")
     agent._process.wait()
     assert "ended with code 1: error: not signed in" in agent.failure()

@@ -172,8 +172,52 @@ def test_the_submitted_runs_own_end_is_its_exit_code():
         fake.run.complete()
         fake.run.fail("details", "code")
         assert (fake.status, fake.flushes) == ("running", 2)
-        with pytest.raises(UserErrorException, match="where the run was submitted"):
-            fake.run.cancel()
+
+
+def test_cancel_inside_the_run_warns_and_goes_on(caplog):
+    with fake_run() as fake:
+        fake.run.cancel()
+        assert "changes nothing" in caplog.text and fake.status == "running"
+
+
+def test_a_child_run_knows_what_was_reported_of_it():
+    with fake_run(tags={"of": "the run"}) as fake:
+        run = fake.run
+        first = run.child_run(name="fold 1")
+        (second,) = run.create_children(tag_key="lr", tag_values=["0.1"])
+        first.tag("k", "v")
+        first.tag("gone")
+        first.remove_tags("gone")
+        first.add_properties({"p": 1})
+        assert (first.get_status(), first.get_tags(), first.get_properties()) == ("Running", {"k": "v"}, {"p": "1"})
+        assert second.tags == {"lr": "0.1"}
+        first.complete()
+        second.cancel()
+        assert (first.status, second.status) == ("Completed", "Canceled")
+        assert (first.get_details()["status"], first.get_details()["tags"]) == ("Completed", {"k": "v"})
+        assert list(run.get_children()) == [second, first]
+        assert list(run.get_children(tags={"k": "v"})) == list(run.get_children(status="completed")) == [first]
+        assert list(first.get_children()) == []
+        # What the run itself says comes from its launcher.
+        assert run.get_tags() == {"of": "the run"}
+
+
+def test_a_child_runs_failure_is_its_status():
+    with fake_run() as fake:
+        with pytest.raises(RuntimeError), fake.run.child_run() as child:
+            raise RuntimeError
+        assert child.get_status() == "Failed"
+
+
+def test_several_files_are_uploaded_under_their_names(tmp_path):
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    with fake_run() as fake:
+        fake.run.upload_files(["outputs/1", "outputs/2"], ["a", tmp_path / "b"])
+        assert fake.files == {"outputs/1": b"a", "outputs/2": b"b"}
+        for wrong in ((["x"], []), ("a", "b")):
+            with pytest.raises(ValueError):
+                fake.run.upload_files(*wrong)
 
 
 def test_a_run_knows_what_it_is():
@@ -184,7 +228,7 @@ def test_a_run_knows_what_it_is():
         assert (details["workspace"], details["attempt"], details["submittedBy"]) == ("team", 1, "tester")
 
 
-@pytest.mark.parametrize("method", ["get_metrics", "wait_for_completion", "get_file_names", "get_children", "get_all_logs", "get_secrets_read"])
+@pytest.mark.parametrize("method", ["get_metrics", "wait_for_completion", "get_file_names", "get_all_logs", "get_secrets_read", "get_properties"])
 def test_what_only_the_laptop_can_do_says_so(method):
     with fake_run() as fake, pytest.raises(UserErrorException, match="kluis.Run.get"):
         getattr(fake.run, method)()

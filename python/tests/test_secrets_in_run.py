@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import pathlib
+import re
 import socket
 import threading
 import time
@@ -58,7 +60,8 @@ def test_names_ignore_case_and_a_batch_answers_as_asked():
 def test_missing_is_secret_not_found_with_azures_status():
     with fake_run() as fake, pytest.raises(SecretNotFound) as refused:
         fake.run.get_secret("nope")
-    assert isinstance(refused.value, (NotFound, ServiceException))
+    assert type(refused.value) is SecretNotFound and issubclass(SecretNotFound, NotFound)
+    assert isinstance(refused.value, ServiceException)
     assert refused.value.status_code == 404 and refused.value.code == "secret_not_found"
     assert "nope" in refused.value.message and str(refused.value) == refused.value.message
 
@@ -68,7 +71,8 @@ def test_undeclared_is_an_error_in_a_batch_too_and_nothing_is_handed_out():
         assert fake.run.get_secret("a") == "1"
         with pytest.raises(SecretUndeclared) as refused:
             fake.run.get_secrets(["a", "b"])
-        assert isinstance(refused.value, Forbidden) and refused.value.status_code == 403
+        assert type(refused.value) is SecretUndeclared and issubclass(SecretUndeclared, Forbidden)
+        assert refused.value.status_code == 403
         assert [name for name, _, _ in fake.reads] == ["a"]
 
 
@@ -77,7 +81,8 @@ def test_what_is_no_name_is_refused_before_anything_is_sent(name):
     with fake_run() as fake:
         with pytest.raises(InvalidName) as refused:
             fake.run.get_secret(name)
-        assert isinstance(refused.value, (ValueError, UserErrorException))
+        assert type(refused.value) is InvalidName
+        assert isinstance(refused.value, ValueError) and isinstance(refused.value, UserErrorException)
         assert fake.reads == []
 
 
@@ -102,16 +107,36 @@ def test_the_version_is_pinned_until_refresh():
         assert len({version for _, version, _ in fake.reads}) == 2
 
 
-def test_the_rank_is_kluis_rank_else_rank_and_read_anew_each_time(monkeypatch):
+def test_the_rank_is_what_the_ranks_own_launcher_says_else_the_nodes_number(monkeypatch):
     with fake_run(secrets={"a": "1"}) as fake:
+        # A launcher of ours tells every process of its node the node's number.
+        assert os.environ["KLUIS_RANK"] == "0"
         fake.run.get_secret("a")
-        monkeypatch.setenv("RANK", "3")
+        for variable, rank in (
+            ("KLUIS_RANK", "1"),
+            ("SLURM_PROCID", "2"),
+            ("PMI_RANK", "3"),
+            ("OMPI_COMM_WORLD_RANK", "4"),
+            ("RANK", "5"),
+        ):
+            monkeypatch.setenv(variable, rank)
+            fake.run.get_secret("a")
+            assert fake.run.rank == int(rank)
+        monkeypatch.setenv("RANK", "no number")
         fake.run.get_secret("a")
-        monkeypatch.setenv("KLUIS_RANK", "5")
-        fake.run.get_secret("a")
-        monkeypatch.setenv("KLUIS_RANK", "no number")
-        fake.run.get_secret("a")
-        assert [rank for _, _, rank in fake.reads] == [0, 3, 5, 3]
+        assert [rank for _, _, rank in fake.reads] == [0, 1, 2, 3, 4, 5, 4]
+
+
+def test_a_fake_run_sets_what_a_launcher_sets():
+    launcher = pathlib.Path(__file__).parents[2] / "crates" / "launch" / "src" / "environment.rs"
+    names = set(re.findall(r'self\.set\("(KLUIS_\w+)"', launcher.read_text()))
+    assert len(names) > 5
+    with fake_run(workspace="team", experiment="churn") as fake:
+        ours = {name: value for name, value in os.environ.items() if name.startswith("KLUIS_")}
+        assert set(ours) >= names and all(ours[name] for name in names)
+        assert (ours["KLUIS_WORKSPACE"], ours["KLUIS_EXPERIMENT"], ours["KLUIS_RUN_ID"]) == ("team", "churn", fake.id)
+        assert os.path.isdir(ours["KLUIS_RUN_DIR"])
+    assert not names & set(os.environ)
 
 
 def test_a_server_that_is_away_is_vault_unavailable():
@@ -147,6 +172,57 @@ def test_the_async_twins_leave_the_loop_free():
 
     with fake_run(secrets={"a": "1"}) as fake:
         assert asyncio.run(main(fake.run)) == ["1"] * 10 + [{"a": "1", "no": None}]
+
+
+@pytest.mark.parametrize("how", ["wait_for", "cancel"])
+def test_a_read_that_is_cancelled_holds_up_nothing(monkeypatch, tmp_path, how):
+    path = str(tmp_path / "s")
+    silent = threading.Event()
+
+    async def main():
+        run = Run.get_context()
+        reading = asyncio.ensure_future(run.aget_secret("a", timeout=60))
+        if how == "wait_for":
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(reading, 0.2)
+        else:
+            await asyncio.sleep(0.2)
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+
+    with Listener(path, lambda c: silent.wait(30)):
+        monkeypatch.setenv("KLUIS_RUN_SOCKET", path)
+        began = time.monotonic()
+        asyncio.run(main())
+        assert time.monotonic() - began < 3
+        # The thread that read has ended too, so that it does not hold up the interpreter's end.
+        deadline = time.monotonic() + 3
+        while any(t.name == "kluis-async" for t in threading.enumerate()):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        silent.set()
+
+
+def test_an_async_read_raises_what_the_other_raises_and_many_wait_their_turn():
+    async def main(run):
+        with pytest.raises(SecretNotFound):
+            await run.aget_secret("no")
+        with pytest.raises(TypeError):
+            await run.aget_secret(7)
+        return await asyncio.gather(*(run.aget_secret("a") for _ in range(200)))
+
+    with fake_run(secrets={"a": "1"}) as fake:
+        assert asyncio.run(main(fake.run)) == ["1"] * 200
+
+
+def test_the_vault_has_async_twins_in_the_run_too():
+    async def main(vault):
+        return await vault.aget_secret("a"), await vault.aget_secrets(["a", "b"])
+
+    with fake_run(secrets={"a": "1"}) as fake:
+        vault = fake.run.experiment.workspace.get_default_keyvault()
+        assert asyncio.run(main(vault)) == ("1", {"a": "1", "b": None})
 
 
 class Listener:

@@ -1,5 +1,6 @@
 """The vault of a real server."""
 
+import asyncio
 import multiprocessing
 import threading
 import uuid
@@ -105,6 +106,25 @@ def test_deleted_keeps_its_name_until_purged(vault):
 def read(variables_and_name):
     workspace, name = variables_and_name
     return Workspace.get(workspace).get_default_keyvault().get_secret(name)
+
+
+def test_the_async_twins_read_what_the_others_read(vault):
+    async def main():
+        with pytest.raises(SecretNotFound):
+            await vault.aget_secret("no")
+        value, values, names, versions, kind = await asyncio.gather(
+            vault.aget_secret("a"),
+            vault.aget_secrets(["a", "no"]),
+            vault.alist_secrets(),
+            vault.alist_secret_versions("a"),
+            vault.aget_secret_content_type("a"),
+        )
+        older = await vault.aget_secret("a", version=versions[1]["version"])
+        return value, values, names, len(versions), kind, older
+
+    vault.set_secret("a", "0")
+    vault.set_secret("a", "1", content_type="text/plain")
+    assert asyncio.run(main()) == ("1", {"a": "1", "no": None}, [{"name": "a"}], 2, "text/plain", "0")
 
 
 _shared = None

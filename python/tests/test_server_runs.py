@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from kluis import Experiment, Run, ScriptRunConfig, Workspace
-from kluis.exceptions import ActivityFailedException, KluisException, ServiceException, UserErrorException
+from kluis import Environment, Experiment, Run, ScriptRunConfig, Workspace
+from kluis.exceptions import ActivityFailedException, KluisException, NotFound, ServiceException, UserErrorException
 
 CANARY = "hunter2-canary-5f1c"
 
@@ -53,8 +53,6 @@ def script(project: pathlib.Path, text: str) -> None:
 def submit(workspace, project, **keywords) -> Run:
     keywords = {"script": "train.py", "secrets": ["db-password"], "compute_target": "server", **keywords}
     if keywords["compute_target"] == "server" and "environment" not in keywords and keywords["script"]:
-        from kluis import Environment
-
         # The server's own python3 may be any; the tests' interpreter has the wheel.
         keywords["environment"] = Environment("tests")
         keywords["environment"].python.interpreter_path = sys.executable
@@ -150,18 +148,76 @@ def test_a_tree_that_can_not_travel_is_refused_at_submit(workspace, project):
         submit(workspace, project)
 
 
-def test_variables_files_and_commands(workspace, project):
+def test_variables_and_files_hold_the_value_while_the_run_lives(workspace, project):
+    environment = Environment("plain")
+    environment.environment_variables = {"PLAIN": "yes"}
+    file = '"$KLUIS_SECRETS_DIR/deep/key.pem"'
     run = submit(
         workspace,
         project,
         script=None,
-        command="printf '%s' \"$PGPASSWORD\" | wc -c; echo plain=$PLAIN",
+        command=f"""printf '%s' "$PGPASSWORD" | wc -c; cat {file} | wc -c; stat -c %a {file}; cat {file}; echo
+            [ "$(cat {file})" = "$PGPASSWORD" ] && echo same; echo "plain=$PLAIN"; echo "$KLUIS_SECRETS_DIR" """,
+        environment=environment,
         secrets=None,
         secret_env={"PGPASSWORD": "db-password"},
+        secret_files={"deep/key.pem": "db-password"},
     )
     run.wait_for_completion()
     (log, _) = run.get_all_logs()
-    assert pathlib.Path(log).read_text().split()[0] == str(len(CANARY))
+    *lines, folder = pathlib.Path(log).read_text().split()
+    assert lines == [str(len(CANARY)), str(len(CANARY)), "400", "***", "same", "plain=yes"]
+    assert not os.path.exists(folder)
+    # It was declared by being delivered, and its delivery is on record.
+    assert run.get_details()["runDefinition"]["secrets"] == ["db-password"]
+    assert [read["name"] for read in run.get_secrets_read()] == ["db-password"]
+
+
+@pytest.mark.parametrize("path", ["../key.pem", "/etc/key.pem", "", "a//b"])
+def test_a_secrets_file_stays_in_its_folder(workspace, project, path):
+    with pytest.raises(KluisException) as refused:
+        submit(workspace, project, secret_files={path: "db-password"})
+    assert refused.value.status_code == 400
+    assert list(Experiment(workspace, "churn").get_runs()) == []
+
+
+def test_a_secret_that_does_not_exist_is_missing_in_the_run(workspace, project):
+    script(
+        project,
+        "from kluis import Run\nfrom kluis.exceptions import SecretNotFound\nrun = Run.get_context()\n"
+        "try:\n    run.get_secret('no-such')\nexcept SecretNotFound as e:\n    run.log('status', e.status_code)\n"
+        "run.log('batch', str(run.get_secrets(['no-such'])))\n",
+    )
+    run = submit(workspace, project, secrets=None)
+    run.wait_for_completion()
+    assert run.get_metrics() == {"status": 404, "batch": "{'no-such': None}"}
+
+
+def test_a_file_that_changes_while_it_is_packed_is_refused_and_no_run_is_made(workspace, project):
+    stop = threading.Event()
+    (project / "log.bin").write_bytes(os.urandom(8 << 20))
+
+    def write() -> None:
+        with open(project / "log.bin", "ab") as file:
+            while not stop.is_set():
+                file.write(b"x")
+                file.flush()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        with pytest.raises(UserErrorException, match="log.bin changed while it was packed"):
+            submit(workspace, project)
+    finally:
+        stop.set()
+        writer.join()
+    assert list(Experiment(workspace, "churn").get_runs()) == []
+
+
+def test_an_unknown_compute_target_is_refused_and_no_run_is_made(workspace, project):
+    with pytest.raises(NotFound):
+        submit(workspace, project, compute_target="nobody-serves-this")
+    assert list(Experiment(workspace, "churn").get_runs()) == []
 
 
 def test_rotation_reaches_a_running_script(workspace, project):

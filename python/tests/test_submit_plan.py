@@ -3,6 +3,7 @@
 import os
 import pathlib
 import sys
+import types
 
 import pytest
 
@@ -70,14 +71,44 @@ def test_interpreter_image_and_conda_environment():
     environment = Environment("e")
     environment.python.interpreter_path = "/opt/venv/bin/python"
     assert plan(environment=environment)["python"] == "/opt/venv/bin/python"
-    image = Environment.from_docker_image("i", "registry/image:1")
-    assert plan(environment=image, compute_target="pods")["engine_options"] == {"image": "registry/image:1"}
-    with pytest.raises(UserErrorException, match="no containers"):
-        plan(environment=image)
     conda = Environment.from_existing_conda_environment("c", "torch")
-    assert plan(environment=conda, compute_target="slurm")["engine_options"] == {"conda_env": "torch"}
     with pytest.raises(UserErrorException, match="no conda environment torch"):
         plan(environment=conda)
+    elsewhere = Environment.from_existing_conda_environment("c", "/opt/conda/envs/torch")
+    assert plan(environment=elsewhere, compute_target="box")["python"] == "/opt/conda/envs/torch/bin/python"
+
+
+def old_docker() -> Environment:
+    environment = Environment("d")
+    environment.docker.enabled = True
+    return environment
+
+
+@pytest.mark.parametrize(
+    ("keywords", "said"),
+    [
+        ({"environment": Environment.from_docker_image("i", "registry/image:1")}, "no engine runs containers.*interpreter_path"),
+        ({"environment": old_docker()}, "no engine runs containers.*interpreter_path"),
+        ({"docker_runtime_config": types.SimpleNamespace(use_docker=True)}, "no engine runs containers.*interpreter_path"),
+        ({"engine_options": {"partition": "gpu"}}, "partition, which no engine takes.*takes are: none.*resources"),
+        ({"engine_options": {"image": "x"}}, "image, which no engine takes"),
+    ],
+)
+@pytest.mark.parametrize("target", ["local", "server", "box"])
+def test_what_no_engine_can_honour_is_refused_with_the_alternative(keywords, said, target):
+    with pytest.raises(UserErrorException, match=said):
+        plan(compute_target=target, **keywords)
+
+
+def test_a_conda_environment_of_another_machine_needs_its_path():
+    conda = Environment.from_existing_conda_environment("c", "torch")
+    with pytest.raises(UserErrorException, match="give its path there"):
+        plan(environment=conda, compute_target="server")
+
+
+def test_no_docker_and_no_options_change_nothing():
+    config = types.SimpleNamespace(use_docker=False)
+    assert plan(docker_runtime_config=config, engine_options={})["engine_options"] == {}
 
 
 def test_a_conda_environment_of_this_machine_is_found(tmp_path, monkeypatch):
@@ -100,6 +131,8 @@ def test_a_conda_environment_of_this_machine_is_found(tmp_path, monkeypatch):
         Environment.from_pip_requirements("p", "requirements.txt"),
         Environment.from_conda_specification("c", "env.yml"),
         Environment.from_dockerfile("d", "Dockerfile"),
+        Environment.from_docker_build_context("b", object()),
+        Environment.from_docker_image("i", "image", None, "env.yml"),
         Environment.from_pip_requirements("p", "requirements.txt").clone("q"),
     ],
 )
@@ -129,6 +162,8 @@ def test_conda_dependencies_on_the_shared_configuration_are_refused_too():
         ({"secrets": "db"}, "list of names"),
         ({"resources": {"gpu": 1}}, "no 'gpu'"),
         ({"max_run_duration_seconds": 0}, "more than 0"),
+        ({"distributed_job_config": object()}, "torchrun"),
+        ({"resume_from": object()}, "download_files"),
     ],
 )
 def test_refused_before_anything_is_sent(keywords, said):

@@ -46,12 +46,14 @@ impl Error {
 #[derive(Debug)]
 pub struct Broker {
     stream: UnixStream,
+    /// A request was broken off before its answer had been read: what comes next would answer the wrong question.
+    out_of_step: bool,
 }
 
 impl Broker {
     /// Connects to the socket that `KLUIS_RUN_SOCKET` names.
     pub fn connect(socket: &Path) -> Result<Self, Error> {
-        Ok(Self { stream: UnixStream::connect(socket)? })
+        Ok(Self { stream: UnixStream::connect(socket)?, out_of_step: false })
     }
 
     /// Which run this is.
@@ -77,8 +79,12 @@ impl Broker {
         }
     }
 
-    /// Any request; a refusal is an error.
+    /// Any request; a refusal is an error. After a request that broke off, such as one that took too long, the
+    /// connection answers no more: connect anew.
     pub fn call(&mut self, request: &Request) -> Result<Answer, Error> {
+        if self.out_of_step {
+            return Err(Error::Gone(std::io::Error::other("an earlier request on this connection broke off")));
+        }
         self.stream.set_read_timeout(patience(request))?;
         let mut frame = Zeroizing::new(vec![0; 4]);
         serde_json::to_writer(&mut *frame, request).map_err(|_| Error::Answer)?;
@@ -90,8 +96,16 @@ impl Broker {
             }));
         }
         frame[..4].copy_from_slice(&(length as u32).to_be_bytes());
-        self.stream.write_all(&frame)?;
-        match self.receive()? {
+        self.out_of_step = true;
+        // A launcher that refuses this process says so and hangs up, perhaps before it was asked anything.
+        let sent = self.stream.write_all(&frame);
+        let answer = match (sent, self.receive()) {
+            (Ok(()), answer) => answer?,
+            (Err(_), Ok(refusal @ Answer::Error(_))) => refusal,
+            (Err(error), _) => return Err(error.into()),
+        };
+        self.out_of_step = false;
+        match answer {
             Answer::Error(error) => Err(Error::Refused(error)),
             answer => Ok(answer),
         }
@@ -173,6 +187,34 @@ mod tests {
         drop(broker);
         let asked = thread.join().unwrap();
         assert_eq!(asked[0], r#"{"op":"get_secrets","names":["Db","no"],"refresh":false,"rank":3}"#);
+    }
+
+    #[test]
+    fn a_refusal_that_comes_before_the_request_is_heard() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut broker = Broker::connect(&path).unwrap();
+        let (mut launcher, _) = listener.accept().unwrap();
+        launcher.write_all(&frame(r#"{"answer":"error","code":"forbidden","detail":"a stranger"}"#)).unwrap();
+        drop(launcher);
+        assert_eq!(broker.call(&Request::Flush {}).unwrap_err().code(), Some("forbidden"));
+        assert!(matches!(broker.call(&Request::Flush {}), Err(Error::Gone(_))));
+    }
+
+    #[test]
+    fn a_late_answer_is_not_taken_for_the_next_requests() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut broker = Broker::connect(&path).unwrap();
+        let (mut launcher, _) = listener.accept().unwrap();
+        broker.stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        // As a read that took too long leaves it: asked, and not answered.
+        broker.out_of_step = true;
+        assert!(broker.receive().is_err());
+        launcher.write_all(&frame(r#"{"answer":"done"}"#)).unwrap();
+        assert!(matches!(broker.call(&Request::Flush {}), Err(Error::Gone(_))));
     }
 
     #[test]

@@ -276,8 +276,8 @@ impl Pauses {
     }
 }
 
-/// Between half of `pause` and all of it.
-pub(crate) fn jittered(pause: Duration) -> Duration {
+/// Between half of `pause` and all of it, by chance: who was turned away together does not come back together.
+pub fn jittered(pause: Duration) -> Duration {
     let half = pause / 2;
     half + Duration::from_millis(below(half.as_millis() as u64 + 1))
 }

@@ -30,4 +30,5 @@ pub mod trust;
 
 pub use client::{Client, Download};
 pub use error::{ApiError, Error};
+pub use http::jittered;
 pub use random::SystemRng;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request};
+use kluis_core::api::PREFIX;
 use kluis_core::api::agents::AttemptId;
 use kluis_core::api::runs::ChangeRun;
 use kluis_core::api::session::{
@@ -18,7 +19,6 @@ use kluis_core::api::session::{
     HEADER_TIME, Heartbeat, HeartbeatAnswer, OutputQuery, ReadSecrets, RedeemTicket, SecretsRead, SessionOpened,
     signed_bytes,
 };
-use kluis_core::api::{PREFIX, code};
 use kluis_core::clock::{Clock, Timestamp};
 use kluis_core::id::SessionId;
 use kluis_core::name::RunId;
@@ -30,6 +30,9 @@ use crate::client::Download;
 use crate::error::Error;
 use crate::http::{TIMEOUT, Transport};
 use crate::trust::Server;
+
+/// A link that carries less than this many bytes in a second is no link.
+const SLOWEST: usize = 16 * 1024;
 
 /// The key that a session is bound to: made by the launcher, never written anywhere.
 pub struct SessionKey(Ed25519KeyPair);
@@ -105,33 +108,14 @@ impl Redeemer {
         Self { signer, request }
     }
 
-    /// Redeems the ticket. A refusal for a clock that is far off is answered by taking the server's time from the
-    /// refusal and asking once more.
+    /// Redeems the ticket.
     pub async fn redeem(&self) -> Result<(Session, SessionOpened), Error> {
-        const ACTION: &str = "redeem the run's ticket";
         let body = serde_json::to_vec(&self.request).expect("wire types are JSON");
-        let request = || Outgoing::post(ACTION, &["session", "redeem"], Bytes::from(body.clone()));
-        let opened: SessionOpened = match self.signer.json(request()).await {
-            Err(Error::Api(error)) if error.code == code::UNAUTHENTICATED && self.learn(error.server_seconds) => {
-                self.signer.json(request()).await?
-            }
-            result => result?,
-        };
+        let request = Outgoing::post("redeem the run's ticket", &["session", "redeem"], Bytes::from(body));
+        let opened: SessionOpened = self.signer.json(request).await?;
         let signer = Signer { session: Some(opened.session), ..self.signer.clone() };
         signer.set_time(opened.now);
         Ok((Session { signer }, opened))
-    }
-
-    /// Takes over the server's time when ours is more than a minute off; says whether it was.
-    fn learn(&self, server_seconds: Option<i64>) -> bool {
-        let Some(seconds) = server_seconds else { return false };
-        let ours = self.signer.now();
-        let theirs = Timestamp::from_seconds(seconds);
-        let off = theirs.since(ours).max(ours.since(theirs)) > Duration::from_mins(1);
-        if off {
-            self.signer.set_time(theirs);
-        }
-        off
     }
 }
 
@@ -295,17 +279,37 @@ impl Signer {
         self.transport.read_json(action, response).await
     }
 
+    /// Sends once. A refusal for a clock that is far off (ours was set, or the server's) is answered by taking the
+    /// server's time from the refusal, signing anew and asking once more.
     async fn send(&self, outgoing: Outgoing) -> Result<reqwest::Response, Error> {
         let action = outgoing.action;
-        let request = self.sign(outgoing);
-        self.transport.send_once(action, request).await
+        let outcome = self.transport.send_once(action, self.sign(&outgoing)).await;
+        match outcome {
+            Err(Error::Api(error)) if error.status == 401 && self.learn(error.server_seconds) => {
+                self.transport.send_once(action, self.sign(&outgoing)).await
+            }
+            outcome => outcome,
+        }
     }
 
-    fn sign(&self, outgoing: Outgoing) -> reqwest::Request {
+    /// Takes over the server's time when ours is more than a minute off; says whether it was.
+    fn learn(&self, server_seconds: Option<i64>) -> bool {
+        let Some(seconds) = server_seconds else { return false };
+        let ours = self.now();
+        let theirs = Timestamp::from_seconds(seconds);
+        let off = theirs.since(ours).max(ours.since(theirs)) > Duration::from_mins(1);
+        if off {
+            self.set_time(theirs);
+        }
+        off
+    }
+
+    fn sign(&self, outgoing: &Outgoing) -> reqwest::Request {
         let Outgoing { action: _, method, path, query, content_type, body, patience } = outgoing;
+        let length = body.len();
         let mut url = self.transport.origin().url();
         url.set_path(PREFIX);
-        url.path_segments_mut().expect("https URLs have paths").extend(&path);
+        url.path_segments_mut().expect("https URLs have paths").extend(path);
         url.set_query(query.as_deref());
         let path_and_query = match url.query() {
             Some(query) => format!("{}?{query}", url.path()),
@@ -313,19 +317,20 @@ impl Signer {
         };
         let session = self.session.map(|id| id.to_string()).unwrap_or_default();
         let time = self.now().millis();
-        let signature = self.key.0.sign(&signed_bytes(method.as_str(), &path_and_query, &session, time, &body));
+        let signature = self.key.0.sign(&signed_bytes(method.as_str(), &path_and_query, &session, time, body));
         let text = |text: String| HeaderValue::try_from(text).expect("ids, numbers and hex are header values");
         let request = Request::builder()
-            .method(method)
+            .method(method.clone())
             .uri(url.as_str())
-            .header(CONTENT_TYPE, content_type)
+            .header(CONTENT_TYPE, *content_type)
             .header(HEADER_SESSION, text(session))
             .header(HEADER_TIME, text(time.to_string()))
             .header(HEADER_SIGNATURE, text(HEXLOWER.encode(signature.as_ref())))
-            .body(body)
+            .body(body.clone())
             .expect("a URL and header values make a request");
         let mut request = reqwest::Request::try_from(request).expect("a URL was made from a URL");
-        *request.timeout_mut() = patience;
+        // A slow link takes its time for a large body: with a fixed limit it would be sent for ever and never arrive.
+        *request.timeout_mut() = patience.map(|patience| patience + Duration::from_secs((length / SLOWEST) as u64));
         request
     }
 }
@@ -349,10 +354,20 @@ mod tests {
     }
 
     #[test]
+    fn a_large_piece_has_the_time_that_a_slow_link_takes_for_it() {
+        let timeout = |bytes: usize| {
+            let request = Outgoing::post("test", &["session", "logs"], vec![0; bytes].into());
+            signer().sign(&request).timeout().copied().unwrap()
+        };
+        assert_eq!(timeout(1000), TIMEOUT);
+        assert_eq!(timeout(4 * 1024 * 1024), TIMEOUT + Duration::from_secs(256));
+    }
+
+    #[test]
     fn the_signature_covers_what_the_server_will_see() {
         let signer = signer();
         signer.set_time(Timestamp::from_seconds(5000));
-        let request = signer.sign(Outgoing {
+        let request = signer.sign(&Outgoing {
             query: Some(query(&[("offset", "0"), ("last", "true")])),
             method: Method::PUT,
             ..Outgoing::post("test", &["session", "outputs", "outputs", "my model ä.pkl"], Bytes::from_static(b"data"))

@@ -108,8 +108,8 @@ impl RunStatus {
         matches!(self, Self::Running)
     }
 
-    /// The status after an event. Theft is always heard while the run lives, and after its end too: a stolen
-    /// ticket matters even then.
+    /// The status after an event. Theft is always heard: while the run lives, while it waits for its next attempt (a
+    /// ticket of an earlier one was stolen then), and after its end too.
     pub fn advance(self, event: RunEvent) -> Result<Self, TransitionError> {
         use RunEvent as E;
         let next = match (self, event) {
@@ -123,7 +123,7 @@ impl RunStatus {
             (Self::Starting | Self::Running | Self::Unresponsive, E::Failed) => Self::Failed,
             (Self::Starting | Self::Running | Self::Unresponsive, E::Lost) => Self::Lost,
             (from, E::Cancel) if !from.is_terminal() => Self::Canceled,
-            (from, E::Theft) if from != Self::Queued => Self::Compromised,
+            (_, E::Theft) => Self::Compromised,
             (from, event) => return Err(TransitionError { from, event }),
         };
         Ok(next)
@@ -219,9 +219,17 @@ mod tests {
     }
 
     #[test]
-    fn a_queued_run_has_no_ticket_to_steal() {
-        assert!(RunStatus::Queued.advance(RunEvent::Theft).is_err());
-        assert!(RunStatus::Queued.advance(RunEvent::Redeemed).is_err());
+    fn theft_compromises_a_run_wherever_it_stands() {
+        for status in RunStatus::ALL {
+            assert_eq!(status.advance(RunEvent::Theft), Ok(RunStatus::Compromised), "{status}");
+        }
+    }
+
+    #[test]
+    fn nothing_starts_from_the_queue_without_a_lease() {
+        for event in [RunEvent::Redeemed, RunEvent::Contact, RunEvent::Succeeded, RunEvent::Failed, RunEvent::Lost] {
+            assert!(RunStatus::Queued.advance(event).is_err(), "{event:?}");
+        }
     }
 
     #[test]

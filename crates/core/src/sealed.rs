@@ -2,6 +2,7 @@
 //! The byte layout is specified in docs/format.md; these types carry it and never look inside.
 
 use data_encoding::HEXLOWER;
+use sha2::{Digest, Sha256};
 
 use crate::id::KeyId;
 
@@ -35,6 +36,11 @@ impl std::fmt::Debug for LookupHash {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "LookupHash({}..)", HEXLOWER.encode(&self.0[..4]))
     }
+}
+
+/// What stands for a long field in a canonical encoding: its SHA-256.
+pub fn sha256(field: &[u8]) -> [u8; 32] {
+    Sha256::digest(field).into()
 }
 
 /// A canonical, unambiguous encoding for what is authenticated: each field is preceded by its length.

@@ -10,9 +10,12 @@ use kluis_core::api::session::RunContext;
 use kluis_core::plaintext::Plaintext;
 
 /// What a process needs to find programs, its home and its language. `TERM` only on a terminal: else output is a pipe.
-const NODE: &[&str] = &["PATH", "HOME", "USER", "LANG", "TZ"];
+const NODE: &[&str] = &["PATH", "HOME", "USER", "LANG", "TZ", "GPU_DEVICE_ORDINAL"];
 /// By prefix: languages, and what schedulers and accelerators tell a job.
-const PREFIXES: &[&str] = &["LC_", "CUDA_", "NVIDIA_", "ROCR_", "SLURM_", "OMP_"];
+const PREFIXES: &[&str] =
+    &["LC_", "CUDA_", "NVIDIA_", "ROCR_", "HIP_", "ZE_", "NCCL_", "SLURM_", "PMI_", "PMIX_", "OMP_"];
+/// Begins like one of them and is a credential.
+const NEVER: &[&str] = &["SLURM_JWT"];
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Variables, one value each.
@@ -23,7 +26,9 @@ impl Environment {
     /// The node's and the engine's part of the launcher's own environment.
     pub(crate) fn of_node(launcher: &[(OsString, OsString)]) -> Self {
         let kept = launcher.iter().filter(|(name, _)| {
-            name.to_str().is_some_and(|name| NODE.contains(&name) || PREFIXES.iter().any(|p| name.starts_with(p)))
+            name.to_str().is_some_and(|name| {
+                !NEVER.contains(&name) && (NODE.contains(&name) || PREFIXES.iter().any(|p| name.starts_with(p)))
+            })
         });
         let mut environment = Self(kept.cloned().collect());
         environment.0.entry("PATH".into()).or_insert_with(|| DEFAULT_PATH.into());
@@ -104,6 +109,8 @@ pub(crate) mod tests {
             ("LC_ALL", "C.UTF-8"),
             ("CUDA_VISIBLE_DEVICES", "1"),
             ("SLURM_JOB_ID", "7"),
+            ("SLURM_JWT", "a credential"),
+            ("HIP_VISIBLE_DEVICES", "1"),
             ("TERM", "xterm"),
             ("KLUIS_TOKEN", "kls_usr_x"),
             ("AWS_SECRET_ACCESS_KEY", "x"),
@@ -123,6 +130,7 @@ pub(crate) mod tests {
             [
                 "CUDA_VISIBLE_DEVICES=1",
                 "EPOCHS=3",
+                "HIP_VISIBLE_DEVICES=1",
                 "HOME=/home/ada",
                 "KLUIS_ATTEMPT=2",
                 "KLUIS_EXPERIMENT=churn",

@@ -5,7 +5,9 @@
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kluis_client::Error;
@@ -100,9 +102,15 @@ impl Source {
         Ok(fd)
     }
 
+    /// As [`Self::files`], off the launcher's own thread: a folder may hold very many, on a disk that is slow.
+    pub(crate) async fn list(self: &Arc<Self>, path: &Path, name: &str) -> Result<Found, FileError> {
+        let (source, path, name) = (self.clone(), path.to_owned(), name.to_owned());
+        blocking(move || source.files(&path, &name)).await
+    }
+
     /// The files at `path`: itself, or everything beneath it. Names come with `name` in front; links to folders and
     /// what is neither file nor folder are left out and counted.
-    pub(crate) fn files(&self, path: &Path, name: &str) -> Result<Found, FileError> {
+    fn files(&self, path: &Path, name: &str) -> Result<Found, FileError> {
         let mut found = Found::default();
         let fd = self.open(path).map_err(local(name))?;
         self.collect(fd, path, name, &mut found)?;
@@ -110,13 +118,15 @@ impl Source {
     }
 
     fn collect(&self, fd: OwnedFd, path: &Path, name: &str, found: &mut Found) -> Result<(), FileError> {
-        let kind = FileType::from_raw_mode(rustix::fs::fstat(&fd).map_err(|e| local(name)(e.into()))?.st_mode);
-        match kind {
+        let stat = rustix::fs::fstat(&fd).map_err(|e| local(name)(e.into()))?;
+        match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {
                 if found.files.len() >= MOST_FILES {
                     return Err(refused(name, "the folder holds too many files"));
                 }
-                found.files.push((name.to_owned(), path.to_owned()));
+                let metadata = std::fs::File::from(fd).metadata().map_err(local(name))?;
+                let stamp = Stamp { bytes: metadata.len(), modified: (metadata.mtime(), metadata.mtime_nsec()) };
+                found.files.push(FoundFile { name: name.to_owned(), path: path.to_owned(), stamp });
                 Ok(())
             }
             FileType::Directory => {
@@ -152,15 +162,20 @@ impl Source {
 
     /// Sends one file, at the length that it has now, in pieces.
     pub(crate) async fn upload(
-        &self,
+        self: &Arc<Self>,
         session: &Session,
         run: Option<&RunId>,
         name: &str,
         path: &Path,
     ) -> Result<u64, FileError> {
-        let open = || self.open(path).map(std::fs::File::from).map_err(local(name));
-        let file = open()?;
-        let metadata = file.metadata().map_err(local(name))?;
+        let open = || {
+            let (source, path) = (self.clone(), path.to_owned());
+            blocking(move || {
+                let file = std::fs::File::from(source.open(&path)?);
+                file.metadata().map(|metadata| (file, metadata))
+            })
+        };
+        let (file, metadata) = open().await.map_err(local(name))?;
         if !metadata.is_file() {
             return Err(refused(name, "not a file"));
         }
@@ -176,12 +191,18 @@ impl Source {
                 // The server is at another place, for example after a restart: from the beginning, a few times.
                 Err(error) if error.code() == Some(code::CONFLICT) && restarts < 3 => {
                     restarts += 1;
-                    sending = Sending { file: open()?, left: metadata.len(), offset: 0 };
+                    let (file, metadata) = open().await.map_err(local(name))?;
+                    sending = Sending { file, left: metadata.len(), offset: 0 };
                 }
                 Err(error) => return Err(error.into()),
             }
         }
     }
+}
+
+/// Does something slow on another thread.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("looking at files does not panic")
 }
 
 fn is_file(fd: &OwnedFd) -> bool {
@@ -191,10 +212,27 @@ fn is_file(fd: &OwnedFd) -> bool {
 /// What a place holds.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// Name among the run's files, and path inside the source.
-    pub(crate) files: Vec<(String, PathBuf)>,
+    pub(crate) files: Vec<FoundFile>,
     /// Links that lead out, sockets, pipes, names that are not UTF-8, what can not be opened.
     pub(crate) left_out: usize,
+}
+
+/// A file that was found.
+#[derive(Debug)]
+pub(crate) struct FoundFile {
+    /// Among the run's files.
+    pub(crate) name: String,
+    /// Inside the source.
+    pub(crate) path: PathBuf,
+    /// What it was like.
+    pub(crate) stamp: Stamp,
+}
+
+/// What tells a file from itself after a change: length and time of the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    bytes: u64,
+    modified: (i64, i64),
 }
 
 struct Sending {
@@ -248,7 +286,7 @@ mod tests {
         rustix::fs::mkfifoat(rustix::fs::CWD, tree.join("pipe"), Mode::RWXU).unwrap();
         let source = Source::folder(&tree, &Covers::default()).unwrap();
         let found = source.files(Path::new("."), "outputs").unwrap();
-        let names: Vec<&str> = found.files.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = found.files.iter().map(|file| file.name.as_str()).collect();
         assert_eq!(names, ["outputs/latest", "outputs/sub/last.ckpt"]);
         assert_eq!(found.left_out, 5);
     }
@@ -261,7 +299,7 @@ mod tests {
         std::fs::write(root.join("data/root.key"), "x").unwrap();
         std::fs::write(root.join("data/runs/own/model"), "x").unwrap();
         std::os::unix::fs::symlink(root.join("data/root.key"), root.join("data/runs/own/innocent")).unwrap();
-        let covers = Covers::new(&[root.join("data")], None, vec![root.join("data/runs/own")]);
+        let covers = Covers::new(&[root.join("data")], None, vec![root.join("data/runs/own")]).unwrap();
         let me = crate::processes::read(std::process::id().cast_signed()).unwrap();
         let source = Source::seen_by(me, &covers).unwrap();
         assert!(source.files(&root.join("data/root.key"), "x").is_err());

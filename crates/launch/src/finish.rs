@@ -1,6 +1,5 @@
 //! After the user's process: outputs, what is left of log and metrics, and the report of the end.
 
-use std::path::Path;
 use std::time::Duration;
 
 use kluis_core::api::code;
@@ -9,8 +8,8 @@ use tokio::task::JoinHandle;
 
 use crate::LaunchError;
 use crate::broker::shortened;
+use crate::collected::collect;
 use crate::ending::Ending;
-use crate::files::{FileError, Source};
 use crate::retry;
 use crate::run::Attempt;
 
@@ -24,7 +23,7 @@ pub(crate) async fn finish(attempt: &Attempt, ending: Ending, senders: [JoinHand
     let all = async {
         attempt.phase.set("uploading outputs");
         for folder in ["outputs", "logs"] {
-            upload(attempt, folder).await;
+            collect(attempt, folder).await;
         }
         let desk = &attempt.desk;
         let [logs, metrics] = senders;
@@ -54,50 +53,20 @@ async fn drain(mut sender: JoinHandle<()>, is_stuck: impl Fn() -> bool) {
     }
 }
 
-/// What cannot be uploaded is said in the log and costs nothing else.
-async fn upload(attempt: &Attempt, folder: &str) {
-    let desk = &attempt.desk;
-    let logs = &desk.logs;
-    let gather = || {
-        let source = Source::folder(&attempt.work.tree.join(folder), &desk.covers)?;
-        let found = source.files(Path::new("."), folder).map_err(std::io::Error::other)?;
-        Ok::<_, std::io::Error>((source, found))
-    };
-    let (source, found) = match gather() {
-        Ok(found) => found,
-        Err(error) => return logs.system(&format!("./{folder} could not be looked through: {error}")),
-    };
-    if found.left_out > 0 {
-        let left_out = found.left_out;
-        logs.system(&format!(
-            "{left_out} entries of ./{folder} are links that lead out or no files, and were left out"
-        ));
-    }
-    for (name, path) in &found.files {
-        if let Err(error) = source.upload(&desk.session, None, name, path).await {
-            logs.system(&format!("a file could not be uploaded: {error}"));
-            // Neither a dead session nor a full server takes the others.
-            if matches!(&error, FileError::Server(error) if retry::is_over(error) || retry::is_full(error)) {
-                return;
-            }
-        }
-    }
-}
-
 async fn report(attempt: &Attempt, ending: Ending) -> Result<(), LaunchError> {
     let desk = &attempt.desk;
     let failed = |error: kluis_client::Error| LaunchError::Unreported(error.to_string());
     // More deliveries than fit in one report go ahead of it.
-    while desk.secrets.has_more_than_one_report() {
-        let heartbeat = Heartbeat { reads: desk.secrets.unreported(), ..Heartbeat::default() };
+    while desk.secrets.deliveries.has_more_than_one_report() {
+        let heartbeat = Heartbeat { reads: desk.secrets.deliveries.unreported(), ..Heartbeat::default() };
         let answer = retry::persist(|| desk.session.heartbeat(&heartbeat)).await.map_err(failed)?;
-        desk.secrets.reported(answer.reads_received);
+        desk.secrets.deliveries.reported(answer.reads_received);
     }
     let end = EndRun {
         exit: ending.exit,
         blame: ending.blame,
         reason: ending.reason.map(|reason| shortened(desk.masking.text(&reason))),
-        reads: desk.secrets.unreported(),
+        reads: desk.secrets.deliveries.unreported(),
         leaks: desk.masking.leaks(),
     };
     // A conflict here is two changes of the run at one moment.

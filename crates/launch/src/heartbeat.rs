@@ -9,7 +9,7 @@ use kluis_client::session::Session;
 use kluis_core::api::code;
 use kluis_core::api::session::{HEARTBEAT, Heartbeat, HeartbeatAnswer};
 use kluis_core::name::SecretName;
-use kluis_core::run::Blame;
+use kluis_core::run::{Blame, RunStatus};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -82,10 +82,10 @@ pub(crate) async fn beat(session: Session, desk: Arc<Desk>, phase: Phase, stoppe
     loop {
         let started = Instant::now();
         let heartbeat = Heartbeat {
-            reads: secrets.unreported(),
+            reads: secrets.deliveries.unreported(),
             phase: Some((*phases.borrow_and_update()).to_owned()),
             // What cannot be told in one go is told in the next, at once.
-            wait_seconds: if secrets.has_unreported() { 0 } else { HEARTBEAT.as_secs() as u32 },
+            wait_seconds: if secrets.deliveries.has_unreported() { 0 } else { HEARTBEAT.as_secs() as u32 },
             notices_seen: known.notices,
         };
         let outcome = tokio::select! {
@@ -136,7 +136,7 @@ impl Known {
 
 fn heed(desk: &Desk, stopper: &Stopper, known: &mut Known, answer: HeartbeatAnswer) {
     desk.secrets.contact();
-    desk.secrets.reported(answer.reads_received);
+    desk.secrets.deliveries.reported(answer.reads_received);
     desk.news.set_status(answer.status);
     for name in answer.revoked.iter().filter(|name| !known.revoked.contains(name)) {
         desk.logs.system(&format!("the secret `{name}` may not be read by this run any more"));
@@ -144,19 +144,27 @@ fn heed(desk: &Desk, stopper: &Stopper, known: &mut Known, answer: HeartbeatAnsw
     desk.secrets.revoke(&answer.revoked);
     desk.news.rotated(&known.take_in(&answer));
     if let Some(reason) = answer.stop {
-        stopper.stop(Blame::User, reason);
+        let blame = match answer.status {
+            RunStatus::Compromised => Blame::Kluis,
+            RunStatus::Lost => Blame::Engine,
+            _ => Blame::User,
+        };
+        stopper.stop(blame, reason);
     }
 }
 
 /// The server knows the run no more. A process that nobody asked to end goes on to its own end: silence and mistakes on
-/// our side never cost a healthy run its work. Two users of one ticket are no mistake.
+/// our side never cost a healthy run its work. Two users of one ticket are no mistake, and neither is a cancel.
 fn dead(desk: &Desk, stopper: &Stopper, error: &Error) {
     desk.secrets.wipe();
     desk.logs.give_up();
     desk.metrics.give_up();
     tracing::error!(%error, "the run's session is dead");
-    if error.code() == Some(code::COMPROMISED) {
-        stopper.stop(Blame::Kluis, "the run's ticket was used by two parties");
+    match error.code() {
+        Some(code::COMPROMISED) => stopper.stop(Blame::Kluis, "the run's ticket was used by two parties"),
+        // Asked for while this node could not hear it, and over by now.
+        Some(code::RUN_CANCELED) => stopper.stop(Blame::User, "the run was canceled"),
+        _ => {}
     }
 }
 

@@ -5,10 +5,11 @@
 //! | step | module |
 //! |---|---|
 //! | harden, redeem, watch, end | `harden`, `run`, `finish` |
+//! | `./outputs` and `./logs` | `collected` |
 //! | the run's folders on this node | `place` |
 //! | snapshot, interpreter, declared secrets | `prepare`, `python`, `environment` |
 //! | namespaces, Landlock, the stage in between | `confine` |
-//! | who may ask, and what | `membership`, `broker`, `secrets` |
+//! | who may ask, and what | `membership`, `broker`, `secrets`, `deliveries` |
 //! | whoever waits for the command | [`console`] |
 //! | log, metrics, files on their way | `logs`, `metrics`, `files`, `outbox`, `masking` |
 //! | sign of life, notices | `heartbeat` |
@@ -18,8 +19,10 @@
 mod broker;
 mod child;
 mod clock;
+mod collected;
 mod confine;
 pub mod console;
+mod deliveries;
 mod ending;
 mod environment;
 mod files;
@@ -98,7 +101,7 @@ pub enum LaunchError {
 /// Hardens the calling process for good, takes its SIGCHLD, SIGTERM and SIGINT, and waits for all its children: call it
 /// from a process that does nothing else, on its main thread.
 pub fn launch(input: impl Read, start: Start) -> Result<(), LaunchError> {
-    let files = harden::harden()?;
+    let limits = harden::harden()?;
     let mut json = zeroize::Zeroizing::new(Vec::with_capacity(64 * 1024));
     let read = input.take(MAX_HAND_OVER).read_to_end(&mut json);
     read.map_err(|e| LaunchError::HandOver(e.to_string()))?;
@@ -113,7 +116,7 @@ pub fn launch(input: impl Read, start: Start) -> Result<(), LaunchError> {
         .enable_all()
         .build()
         .map_err(|e| LaunchError::Machine(format!("a runtime: {e}")))?;
-    let outcome = runtime.block_on(run::run(hand_over, connection, start, files));
+    let outcome = runtime.block_on(run::run(hand_over, connection, start, limits));
     // A thread that waits for a slow disk is not waited for.
     runtime.shutdown_background();
     outcome

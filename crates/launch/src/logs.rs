@@ -24,8 +24,11 @@ const JOIN: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_secs(1);
 
 impl Weight for LogRecord {
-    /// The number stands in the record.
-    const CAN_BE_LEFT_OUT: bool = false;
+    /// The number stands in the record, so something must stand there.
+    fn refused(&self) -> Option<Self> {
+        let data = format!("{} bytes of the log were refused by the server\n", self.data.len()).into_bytes();
+        Some(Self { stream: Stream::System, data, ..*self })
+    }
 
     fn weight(&self) -> usize {
         self.data.len() + 64
@@ -48,8 +51,9 @@ impl Logs {
 
     /// A line of our own.
     pub(crate) fn system(&self, line: &str) {
-        tracing::info!("{line}");
         let mut text = self.masking.text(line);
+        // Masked as well: the agent reports the last lines of what is said here.
+        tracing::info!("{text}");
         text.push('\n');
         self.append(Stream::System, text.as_bytes());
     }

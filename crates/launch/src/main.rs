@@ -1,5 +1,6 @@
 //! The launcher as a program of its own: what engines start. `kluis-launch` reads a hand-over from standard input;
-//! `kluis-launch confine` is the stage that it starts in between. What it has to say goes to standard error.
+//! `kluis-launch confine` is the stage that it starts in between; `kluis-launch sweep` removes what killed launchers of
+//! this user left in memory, secrets' files among it. What it has to say goes to standard error.
 
 use std::process::ExitCode;
 
@@ -8,6 +9,12 @@ fn main() -> ExitCode {
     match arguments.as_slice() {
         [] => launch(),
         [confine] if confine == "confine" => ExitCode::from(kluis_launch::confine()),
+        [sweep] if sweep == "sweep" => {
+            #[expect(clippy::disallowed_methods, reason = "read once, here; the launcher has no configuration")]
+            let runtime = std::env::var_os("XDG_RUNTIME_DIR");
+            kluis_launch::sweep(runtime.as_deref().map(std::path::Path::new));
+            ExitCode::SUCCESS
+        }
         _ => {
             use std::io::Write;
             let usage = "kluis-launch is started by an agent, with a hand-over on its standard input\n";

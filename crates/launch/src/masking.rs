@@ -1,19 +1,22 @@
 //! The masker, as the launcher uses it: every value that is read is learned here before anybody gets it, every stream and
 //! text that leaves passes through here, and what was caught is remembered for the report at the end.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use kluis_core::api::runs::{Leak, Stream};
+use kluis_core::api::session::ReadValue;
 use kluis_core::clock::Clock;
 use kluis_core::name::SecretName;
-use kluis_core::plaintext::Plaintext;
-use kluis_mask::{Hit, MaskSet, Masker};
+use kluis_mask::{Hit, MaskSet, Masker, Registered};
 
 /// What is masked in this run, and what was caught.
 pub(crate) struct Masking {
     set: MaskSet,
     clock: Arc<dyn Clock>,
     leaks: Mutex<Vec<Leak>>,
+    /// Secrets whose values are too short to be masked.
+    short: Mutex<HashSet<SecretName>>,
 }
 
 impl std::fmt::Debug for Masking {
@@ -24,12 +27,16 @@ impl std::fmt::Debug for Masking {
 
 impl Masking {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { set: MaskSet::new(), clock, leaks: Mutex::new(Vec::new()) }
+        Self { set: MaskSet::new(), clock, leaks: Mutex::new(Vec::new()), short: Mutex::new(HashSet::new()) }
     }
 
-    /// From now on this value is masked; values under eight bytes are not (see the masker).
-    pub(crate) fn learn(&self, name: &SecretName, value: &Plaintext) {
-        self.set.register(name.as_str(), value.expose());
+    /// From now on these values are masked; those under eight bytes are not (see the masker), and the names of such are
+    /// answered, each once. Takes a while when there are many: not for the thread that everybody waits for.
+    pub(crate) fn learn(&self, items: &[ReadValue]) -> Vec<SecretName> {
+        let outcomes = self.set.register_all(items.iter().map(|item| (item.name.as_str(), item.value.expose())));
+        let mut short = self.short.lock().expect("nothing panics with the lock held");
+        let too_short = items.iter().zip(outcomes).filter(|(_, outcome)| *outcome == Registered::TooShort);
+        too_short.map(|(item, _)| item.name.clone()).filter(|name| short.insert(name.clone())).collect()
     }
 
     /// A masker for one stream of one rank.
@@ -135,10 +142,20 @@ impl MaskedStream {
 mod tests {
     use super::*;
     use kluis_core::clock::{ManualClock, Timestamp};
+    use kluis_core::id::VersionId;
+    use kluis_core::plaintext::Plaintext;
+
+    fn value(name: &str, value: &str) -> ReadValue {
+        ReadValue {
+            name: SecretName::parse(name).unwrap(),
+            version: VersionId::from_bytes([7; 16]),
+            value: Plaintext::from_text(value).unwrap(),
+        }
+    }
 
     fn masking() -> Arc<Masking> {
         let masking = Arc::new(Masking::new(Arc::new(ManualClock::at(Timestamp::from_seconds(7)))));
-        masking.learn(&SecretName::parse("db").unwrap(), &Plaintext::from_text("correct horse").unwrap());
+        masking.learn(&[value("db", "correct horse")]);
         masking
     }
 
@@ -155,6 +172,15 @@ mod tests {
         assert_eq!(leaks.len(), 1);
         assert_eq!((leaks[0].secret.as_str(), leaks[0].count, leaks[0].rank), ("db", 2, 3));
         assert_eq!((leaks[0].stream, leaks[0].first), (Stream::Stderr, Timestamp::from_seconds(7)));
+    }
+
+    #[test]
+    fn a_value_too_short_to_be_masked_is_named_once() {
+        let masking = masking();
+        let names = |short: Vec<SecretName>| short.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(names(masking.learn(&[value("pin", "1234"), value("long", "long enough")])), ["pin"]);
+        assert!(masking.learn(&[value("pin", "1234")]).is_empty());
+        assert_eq!(masking.text("1234 long enough"), "1234 ***");
     }
 
     #[test]

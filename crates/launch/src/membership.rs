@@ -38,7 +38,7 @@ pub(crate) fn admit(stream: &UnixStream, launcher: i32) -> Result<Member, Strang
         return Err(Stranger::OtherUser);
     }
     let pid = credentials.pid().filter(|pid| *pid > 0).ok_or(Stranger::Unknown)?;
-    let handle = handle::of_peer(stream.as_fd());
+    let handle = handle::of_peer(stream.as_fd()).map_err(|_reaped| Stranger::Unknown)?;
     let first = processes::chain(pid, launcher).ok_or(Stranger::NotOfThisRun)?;
     let second = processes::chain(pid, launcher).ok_or(Stranger::NotOfThisRun)?;
     // An empty chain would be the launcher asking itself.
@@ -53,13 +53,15 @@ pub(crate) fn admit(stream: &UnixStream, launcher: i32) -> Result<Member, Strang
 }
 
 mod handle {
+    use std::io::Error;
     use std::os::fd::{BorrowedFd, OwnedFd};
 
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-    /// The peer's pidfd, where the kernel has one to give.
+    /// The peer's pidfd; `None` where the kernel does not know the question. Any other error says that the peer is gone
+    /// and its id may be another's by now.
     #[expect(unsafe_code, reason = "SO_PEERPIDFD has no safe wrapper yet")]
-    pub(super) fn of_peer(socket: BorrowedFd<'_>) -> Option<OwnedFd> {
+    pub(super) fn of_peer(socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Error> {
         use std::os::fd::{AsRawFd, FromRawFd};
         let mut fd: libc::c_int = -1;
         let mut length = libc::socklen_t::try_from(size_of::<libc::c_int>()).expect("an int has four bytes");
@@ -74,10 +76,15 @@ mod handle {
             )
         };
         if outcome != 0 || fd < 0 {
-            return None;
+            return without(Error::last_os_error());
         }
         // SAFETY: on success the kernel has given us a new descriptor (close-on-exec) that nobody else owns.
-        Some(unsafe { OwnedFd::from_raw_fd(fd) })
+        Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// What it means that there is no pidfd.
+    pub(super) fn without(error: Error) -> Result<Option<OwnedFd>, Error> {
+        if error.raw_os_error() == Some(libc::ENOPROTOOPT) { Ok(None) } else { Err(error) }
     }
 
     /// A pidfd becomes readable when its process ends.
@@ -137,6 +144,15 @@ mod tests {
             .expect("python3 is there");
         child.wait().unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        assert_eq!(admit(&stream, me), Err(Stranger::NotOfThisRun));
+        assert!(admit(&stream, me).is_err());
+    }
+
+    #[test]
+    fn only_a_kernel_that_has_no_handles_is_believed_without_one() {
+        let without = |errno| handle::without(std::io::Error::from_raw_os_error(errno));
+        assert!(without(libc::ENOPROTOOPT).is_ok_and(|handle| handle.is_none()));
+        for gone in [libc::ESRCH, libc::EINVAL, libc::ENODATA, libc::EMFILE] {
+            assert!(without(gone).is_err(), "{gone}");
+        }
     }
 }

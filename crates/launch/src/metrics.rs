@@ -35,7 +35,9 @@ struct Sized {
 }
 
 impl Weight for Sized {
-    const CAN_BE_LEFT_OUT: bool = true;
+    fn refused(&self) -> Option<Self> {
+        None
+    }
 
     fn weight(&self) -> usize {
         self.bytes

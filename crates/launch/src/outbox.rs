@@ -19,11 +19,16 @@ const ENOUGH: usize = 256 * 1024;
 const LARGEST_BATCH: usize = 1024 * 1024;
 /// A batch holds so many items at most.
 const MOST_ITEMS: usize = 2000;
+/// The pause before such a batch is sent again.
+const STANDSTILL: Duration = Duration::from_secs(1);
+/// So often a batch is sent that the server answers without having moved on; then it counts as refused.
+const MOST_STANDSTILLS: u32 = 5;
 
 /// A thing that takes room.
-pub(crate) trait Weight {
-    /// Whether one that the server refuses can be left out, the next taking its number.
-    const CAN_BE_LEFT_OUT: bool;
+pub(crate) trait Weight: Sized {
+    /// What takes the place of one that the server refuses, and its number; `None` when it is left out, the next taking
+    /// its number.
+    fn refused(&self) -> Option<Self>;
     /// About how many bytes it takes on the wire.
     fn weight(&self) -> usize;
 }
@@ -46,6 +51,8 @@ struct Queue<T> {
     singly_below: u64,
     /// So many were left out.
     left_out: u64,
+    /// The number of the last one that was replaced.
+    replaced: Option<u64>,
     /// The server had no room at the last try.
     stuck: bool,
 }
@@ -77,6 +84,7 @@ impl<T: Weight + Clone> Outbox<T> {
             dead: false,
             singly_below: 0,
             left_out: 0,
+            replaced: None,
             stuck: false,
         };
         Self { queue: watch::Sender::new(queue), limit }
@@ -137,6 +145,7 @@ impl<T: Weight + Clone> Outbox<T> {
     where
         Fut: Future<Output = Result<Appended, Error>>,
     {
+        let mut standstills = 0;
         while let Some((first, batch)) = self.batch().await {
             let count = batch.len() as u64;
             let outcome = retry::persist(|| {
@@ -149,10 +158,21 @@ impl<T: Weight + Clone> Outbox<T> {
                 }
             });
             match outcome.await {
-                // A server that did not move on would be sent the same for ever.
-                Ok(appended) if appended.next <= first => self.acknowledge(first + count),
-                Ok(appended) => self.acknowledge(appended.next.min(first + count)),
-                Err(error) if T::CAN_BE_LEFT_OUT && !retry::is_over(&error) => {
+                Ok(appended) if appended.next > first => {
+                    standstills = 0;
+                    self.acknowledge(appended.next.min(first + count));
+                }
+                // It did not take it, and did not say no.
+                Ok(_) if standstills < MOST_STANDSTILLS => {
+                    standstills += 1;
+                    tokio::time::sleep(kluis_client::jittered(STANDSTILL)).await;
+                }
+                Ok(_) => {
+                    standstills = 0;
+                    tracing::warn!("a batch was not taken");
+                    self.leave_out(first, count);
+                }
+                Err(error) if !retry::is_over(&error) => {
                     tracing::warn!(%error, "a batch was refused");
                     self.leave_out(first, count);
                 }
@@ -184,7 +204,8 @@ impl<T: Weight + Clone> Outbox<T> {
         self.queue.borrow().left_out
     }
 
-    /// Of a refused batch, the items are tried one by one; a single one is left out, and what follows moves up.
+    /// Of a refused batch, the items are tried one by one. A single one is left out, and what follows moves up; or it is
+    /// replaced, and when the server takes not even that, nothing more is sent.
     fn leave_out(&self, first: u64, count: u64) {
         self.queue.send_modify(|queue| {
             queue.in_flight = 0;
@@ -192,8 +213,22 @@ impl<T: Weight + Clone> Outbox<T> {
                 queue.singly_below = first + count;
             } else if let Some(item) = queue.items.pop_front() {
                 queue.bytes -= item.weight();
-                queue.left_out += 1;
-                queue.singly_below = queue.singly_below.saturating_sub(1);
+                match item.refused() {
+                    Some(_) if queue.replaced == Some(first) => {
+                        queue.dead = true;
+                        queue.items.clear();
+                        queue.bytes = 0;
+                    }
+                    Some(instead) => {
+                        queue.replaced = Some(first);
+                        queue.bytes += instead.weight();
+                        queue.items.push_front(instead);
+                    }
+                    None => {
+                        queue.left_out += 1;
+                        queue.singly_below = queue.singly_below.saturating_sub(1);
+                    }
+                }
             }
         });
     }
@@ -245,7 +280,9 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     impl Weight for String {
-        const CAN_BE_LEFT_OUT: bool = true;
+        fn refused(&self) -> Option<Self> {
+            None
+        }
 
         fn weight(&self) -> usize {
             self.len()
@@ -352,6 +389,66 @@ mod tests {
             })
             .await;
         assert_eq!((stored.lock().unwrap().join(" "), outbox.left_out()), ("a c d".to_owned(), 1));
+    }
+
+    /// Has its number inside, as a log record does.
+    #[derive(Clone, Debug, PartialEq)]
+    struct Numbered(u64, &'static str);
+
+    impl Weight for Numbered {
+        fn refused(&self) -> Option<Self> {
+            Some(Self(self.0, "instead"))
+        }
+
+        fn weight(&self) -> usize {
+            1
+        }
+    }
+
+    async fn send_numbered(taken: impl Fn(&Numbered) -> bool) -> Vec<Numbered> {
+        let outbox = Outbox::new(1000);
+        for text in ["a", "bad", "c"] {
+            outbox.push(|n| Numbered(n, text), |_| false);
+        }
+        outbox.close();
+        let stored: Mutex<Vec<Numbered>> = Mutex::new(Vec::new());
+        let send = |first: u64, batch: Vec<Numbered>| {
+            let mut stored = stored.lock().unwrap();
+            assert_eq!((first, batch[0].0), (stored.len() as u64, first));
+            let outcome = if batch.iter().all(&taken) {
+                stored.extend(batch);
+                Ok(Appended { next: stored.len() as u64 })
+            } else {
+                Err(refused("bad_request"))
+            };
+            async { outcome }
+        };
+        outbox.send_all(send).await;
+        stored.into_inner().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_record_is_replaced_under_its_number_and_the_rest_goes_on() {
+        let expected = [Numbered(0, "a"), Numbered(1, "instead"), Numbered(2, "c")];
+        assert_eq!(send_numbered(|item| item.1 != "bad").await, expected);
+        // A server that takes not even that is sent nothing more, and nobody waits for ever.
+        assert_eq!(send_numbered(|item| item.1 == "a").await, [Numbered(0, "a")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_the_server_has_not_moved_on_is_no_success() {
+        let outbox = Outbox::new(1000);
+        outbox.push(|_| "a".to_owned(), never);
+        outbox.close();
+        let sent = Mutex::new(0);
+        let send = |_, _: Vec<String>| {
+            let mut sent = sent.lock().unwrap();
+            *sent += 1;
+            let next = u64::from(*sent == 3);
+            async move { Ok(Appended { next }) }
+        };
+        outbox.send_all(send).await;
+        assert_eq!((sent.into_inner().unwrap(), outbox.left_out()), (3, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,6 +24,14 @@ pub(crate) struct PlaceError {
     source: std::io::Error,
 }
 
+impl PlaceError {
+    /// Whether the name of a secret's file is the mistake, and not this machine.
+    pub(crate) fn is_of_a_name(&self) -> bool {
+        use std::io::ErrorKind as K;
+        matches!(self.source.kind(), K::InvalidFilename | K::AlreadyExists | K::NotADirectory | K::IsADirectory)
+    }
+}
+
 fn failed(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> PlaceError {
     let what = what.into();
     move |source| PlaceError { what, source }
@@ -77,9 +85,12 @@ pub(crate) struct PrivateFolder {
 }
 
 impl PrivateFolder {
-    /// Makes the folder in the first place that fits. `runtime` is `XDG_RUNTIME_DIR`, if there is one.
-    pub(crate) fn make(runtime: Option<&Path>) -> Result<Self, PlaceError> {
-        let bases = [Some(Path::new("/dev/shm")), runtime].into_iter().flatten().filter(|base| is_in_memory(base));
+    /// Makes the folder in the first place that fits. `runtime` is `XDG_RUNTIME_DIR`, if there is one: it goes away with
+    /// its user's last session, so it comes second, unless it is the one place that the wall hides from other runs.
+    pub(crate) fn make(runtime: Option<&Path>, runtime_first: bool) -> Result<Self, PlaceError> {
+        let shared = Some(Path::new("/dev/shm"));
+        let bases = if runtime_first { [runtime, shared] } else { [shared, runtime] };
+        let bases = bases.into_iter().flatten().filter(|base| is_in_memory(base));
         let candidates = bases.map(|base| (base, true)).chain([(Path::new("/tmp"), false)]);
         let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
         for (base, in_memory) in candidates {
@@ -156,6 +167,15 @@ impl PrivateFolder {
     }
 }
 
+/// Where this user's session keeps its sockets: a message bus and a service manager there start programs outside of any
+/// wall. Only folders that are this user's own.
+pub(crate) fn runtime_folders(runtime: Option<&Path>) -> Vec<PathBuf> {
+    let usual = PathBuf::from(format!("/run/user/{}", uid()));
+    let own = |path: &PathBuf| path.metadata().is_ok_and(|m| m.is_dir() && m.uid() == uid() && m.mode() & 0o077 == 0);
+    let named = runtime.filter(|path| path.is_absolute()).map(Path::to_owned);
+    named.into_iter().chain([usual]).filter_map(|path| path.canonicalize().ok()).filter(own).collect()
+}
+
 impl Drop for PrivateFolder {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.path) {
@@ -229,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_secret_file_is_private_in_memory_and_gone_afterwards() {
-        let folder = PrivateFolder::make(None).unwrap();
+        let folder = PrivateFolder::make(None, false).unwrap();
         let path = folder.path().to_owned();
         let value = Plaintext::from_text("the value").unwrap();
         folder.write_secret("deep/key.pem", &value).unwrap();
@@ -239,7 +259,10 @@ mod tests {
         assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o700);
         assert!(is_in_memory(&written));
         for outside in ["../x", "/etc/x", "", "a/../../x"] {
-            assert!(folder.write_secret(outside, &value).is_err(), "{outside}");
+            assert!(folder.write_secret(outside, &value).unwrap_err().is_of_a_name(), "{outside}");
+        }
+        for taken in ["deep", "deep/key.pem", "deep/key.pem/x"] {
+            assert!(folder.write_secret(taken, &value).unwrap_err().is_of_a_name(), "{taken}");
         }
         drop(folder);
         assert!(!path.exists());

@@ -2,6 +2,7 @@
 
 use std::io::Seek;
 use std::path::{Component, Path};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kluis_client::snapshot;
@@ -10,7 +11,8 @@ use kluis_core::name::SecretName;
 use kluis_core::plaintext::Plaintext;
 use kluis_core::run::Blame;
 
-use crate::confine::Program;
+use crate::broker::Desk;
+use crate::confine::{Program, Wall};
 use crate::ending::Ending;
 use crate::environment::Environment;
 use crate::place::PlaceError;
@@ -19,12 +21,15 @@ use crate::retry;
 use crate::run::Attempt;
 use crate::secrets::PATIENCE;
 
-/// How long the declared secrets are tried for when the server is away.
+/// How long the declared secrets hold up the start when the server is away; they are tried further beside the run.
 const PRELOAD_PATIENCE: Duration = Duration::from_mins(10);
+/// Between two such tries.
+const PRELOAD_PAUSE: Duration = Duration::from_secs(10);
 
 impl From<PlaceError> for Ending {
     fn from(error: PlaceError) -> Self {
-        Self::not_started(Blame::Kluis, error.to_string())
+        let blame = if error.is_of_a_name() { Blame::Script } else { Blame::Kluis };
+        Self::not_started(blame, error.to_string())
     }
 }
 
@@ -127,6 +132,40 @@ fn check_script(tree: &Path, path: &str) -> Result<(), Ending> {
     Err(Ending::not_started(Blame::Script, reason))
 }
 
+/// Reads declared secrets beside the run until each is known to the masker or refused.
+async fn preload(desk: Arc<Desk>, mut names: Vec<SecretName>) {
+    while !names.is_empty() {
+        tokio::time::sleep(PRELOAD_PAUSE).await;
+        names = try_each(&desk, &names).await;
+    }
+}
+
+/// What is refused is said: the script may never ask for it, and the others are masked all the same. Answers those that
+/// the server was not there for.
+async fn try_each(desk: &Desk, names: &[SecretName]) -> Vec<SecretName> {
+    let mut away = Vec::new();
+    for (name, error) in desk.secrets.preload_each(names, PATIENCE).await {
+        if error.code == code::UNAVAILABLE {
+            away.push(name);
+        } else {
+            desk.logs.system(&format!("the declared secret `{name}` can not be read: {}", error.detail));
+        }
+    }
+    away
+}
+
+/// Under Landlock a folder in `/dev/shm` is open to other runs of the same user: no place for a secret.
+fn files_are_hidden(attempt: &Attempt) -> Result<(), Ending> {
+    let under_landlock = attempt.starter.settled.get().is_some_and(|settled| settled.wall == Wall::Landlock);
+    let files = !attempt.desk.context.secret_files.is_empty();
+    if files && under_landlock && !attempt.desk.covers.hides(attempt.private.parent()) {
+        let reason = "secrets as files can not be kept from other runs on this machine: open user namespaces for \
+                      bubblewrap, or give the agent an XDG_RUNTIME_DIR; or read them with get_secret";
+        return Err(Ending::not_started(Blame::Kluis, reason));
+    }
+    Ok(())
+}
+
 /// Teaches the masker the declared secrets, and hands over those that the submission wants in variables and files.
 async fn deliver_secrets(attempt: &Attempt, environment: &mut Environment) -> Result<(), Ending> {
     let context = &attempt.desk.context;
@@ -138,22 +177,26 @@ async fn deliver_secrets(attempt: &Attempt, environment: &mut Environment) -> Re
         return Ok(());
     }
     let handed_over = !context.secret_env.is_empty() || !context.secret_files.is_empty();
-    let read = match attempt.desk.secrets.preload(&names, PRELOAD_PATIENCE).await {
-        Ok(read) => read,
-        Err(error) if handed_over => {
-            let reason = format!("the run's secrets could not be read: {}", error.detail);
-            return Err(Ending::not_started(Blame::Script, reason));
-        }
-        Err(error) if error.code == code::UNAVAILABLE => {
-            attempt.desk.logs.system("the declared secrets could not be read yet: the server is away");
-            return Ok(());
-        }
-        Err(_) => {
-            // The script may never ask for the one that is refused, and the others are masked all the same.
-            for (name, error) in attempt.desk.secrets.preload_each(&names, PATIENCE).await {
-                attempt.desk.logs.system(&format!("the declared secret `{name}` can not be read: {}", error.detail));
+    files_are_hidden(attempt)?;
+    let read = loop {
+        match attempt.desk.secrets.preload(&names, PRELOAD_PATIENCE).await {
+            Ok(read) => break read,
+            // The program cannot start without them, and nobody is to blame: as long as it takes.
+            Err(error) if handed_over && error.code == code::UNAVAILABLE => {
+                attempt.desk.logs.system("the run's secrets could not be read yet: the server is away");
             }
-            return Ok(());
+            Err(error) if handed_over => {
+                let reason = format!("the run's secrets could not be read: {}", error.detail);
+                return Err(Ending::not_started(Blame::Script, reason));
+            }
+            Err(error) => {
+                let away = if error.code == code::UNAVAILABLE { names } else { try_each(&attempt.desk, &names).await };
+                if !away.is_empty() {
+                    attempt.desk.logs.system("not all declared secrets could be read yet: the server is away");
+                    tokio::spawn(preload(attempt.desk.clone(), away));
+                }
+                return Ok(());
+            }
         }
     };
     for name in &read.missing {

@@ -1,8 +1,9 @@
 //! One attempt of one run, from its ticket to its end.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kluis_client::Error;
@@ -13,25 +14,26 @@ use kluis_core::api::code;
 use kluis_core::api::runs::Stream;
 use kluis_core::api::session::SessionOpened;
 use kluis_core::run::{Blame, ExitStatus};
-use rustix::process::Rlimit;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::broker::{Broker, Desk, News};
 use crate::clock::SteadyClock;
+use crate::collected::{self, Uploaded};
 use crate::confine::{Covers, Input, Program, Started, Starter, Wall};
 use crate::console::{Front, Line};
 use crate::ending::Ending;
-use crate::heartbeat::{Phase, Stopper, beat};
+use crate::harden::Limits;
+use crate::heartbeat::{Phase, Stop, Stopper, beat};
 use crate::logs::Logs;
 use crate::masking::Masking;
 use crate::metrics::Metrics;
-use crate::place::{PlaceError, PrivateFolder, WorkFolder};
+use crate::place::{PlaceError, PrivateFolder, WorkFolder, runtime_folders};
 use crate::reaper::Reaper;
 use crate::retry::{Backoff, is_definite};
 use crate::secrets::Secrets;
-use crate::{LaunchError, Start, child, finish, prepare};
+use crate::{LaunchError, Start, child, finish, harden, prepare};
 
 /// How long a ticket is tried for: it works for 120 s from its confirmation.
 const REDEEM_PATIENCE: Duration = Duration::from_mins(2);
@@ -65,6 +67,8 @@ pub(crate) struct Attempt {
     /// Whether the program gets a terminal.
     pub(crate) on_a_terminal: bool,
     pub(crate) grace: Duration,
+    /// What of `./logs` the server has.
+    pub(crate) uploaded: Uploaded,
 }
 
 /// Runs the attempt to its reported end.
@@ -72,14 +76,14 @@ pub(crate) async fn run(
     hand_over: HandOver,
     connection: Option<OwnedFd>,
     start: Start,
-    files: Rlimit,
+    limits: Limits,
 ) -> Result<(), LaunchError> {
     let front = hand_over.console.zip(connection).map(|(console, connection)| Front::new(connection, console));
     let front = front.transpose().map_err(|e| LaunchError::Machine(format!("the console: {e}")))?;
     let stopper = Stopper::new();
     let abandoned = listen_to_signals(stopper.clone()).map_err(|e| LaunchError::Machine(format!("signals: {e}")))?;
     tokio::select! {
-        outcome = attempt(hand_over, front, start, files, stopper) => outcome,
+        outcome = attempt(hand_over, front, start, limits, stopper) => outcome,
         _ = abandoned => {
             child::end_leftovers(Duration::ZERO).await;
             Err(LaunchError::Abandoned)
@@ -91,30 +95,44 @@ async fn attempt(
     hand_over: HandOver,
     front: Option<Front>,
     start: Start,
-    files: Rlimit,
+    limits: Limits,
     stopper: Stopper,
 ) -> Result<(), LaunchError> {
     // What can fail on this machine fails before the ticket is used.
     let work = WorkFolder::prepare(&hand_over.work_dir)?;
-    let runtime = start.variable("XDG_RUNTIME_DIR").map(std::path::PathBuf::from);
-    let private = PrivateFolder::make(runtime.as_deref())?;
-    let covers = Covers::new(
-        &hand_over.covered,
-        Some(private.parent().to_owned()),
-        vec![work.root.clone(), private.path().to_owned()],
-    );
+    let runtime = start.variable("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let mut covers = Covers::new(&hand_over.covered, None, Vec::new()).map_err(LaunchError::HandOver)?;
+    covers.hide(runtime_folders(runtime.as_deref()));
+    let home = start.variable("HOME").unwrap_or_default();
+    covers.frozen = programs(&start.stage, hand_over.python.as_deref(), &[Path::new(home), &work.root]);
     let reaper = Reaper::start().map_err(|e| LaunchError::Machine(format!("signals: {e}")))?;
     let path = start.variable("PATH").unwrap_or_default().to_owned();
-    let starter = Starter { stage: start.stage, confine: hand_over.confine, covers: covers.clone(), path, files };
+    let mut starter = Starter {
+        stage: start.stage,
+        confine: hand_over.confine,
+        covers: covers.clone(),
+        path,
+        files: limits.files,
+        locked: limits.locked,
+        settled: OnceLock::new(),
+    };
+    // Where no wall holds, the run's own start says so.
+    let landlock = starter.settle(&reaper).await.is_some_and(|settled| settled.wall == Wall::Landlock);
+    let private = PrivateFolder::make(runtime.as_deref(), landlock)?;
+    covers.neighbours = Some(private.parent().to_owned());
+    covers.kept = vec![work.root.clone(), private.path().to_owned()];
+    starter.covers = covers.clone();
 
     let (session, opened) = redeem(&hand_over, &stopper).await?;
+    harden::lock_heap();
     let masking = Arc::new(Masking::new(Arc::new(SteadyClock::start())));
     let keep = Duration::from_secs(opened.cache_without_contact_seconds);
+    let logs = Arc::new(Logs::new(session.clone(), masking.clone(), opened.context.node));
     let desk = Arc::new(Desk {
         news: News::new(&opened.context),
-        secrets: Arc::new(Secrets::new(session.clone(), masking.clone(), keep)),
+        secrets: Arc::new(Secrets::new(session.clone(), masking.clone(), logs.clone(), keep)),
         metrics: Arc::new(Metrics::new(session.clone(), masking.clone())),
-        logs: Arc::new(Logs::new(session.clone(), masking.clone(), opened.context.node)),
+        logs,
         context: opened.context,
         session: session.clone(),
         masking,
@@ -144,11 +162,35 @@ async fn attempt(
         python: hand_over.python,
         on_a_terminal: front.as_ref().is_some_and(Front::is_terminal),
         grace: Duration::from_secs(hand_over.grace_seconds),
+        uploaded: Uploaded::default(),
     };
     let ending = attempt.execute(front).await;
     let reported = finish::finish(&attempt, ending, senders).await;
     heart.abort();
     reported
+}
+
+/// Where programs lie that are started outside the walls: the launcher, `kluis` beside it, the machine's interpreter. Their
+/// folders, or, where a folder holds more than programs (a home, the run itself), the programs alone.
+fn programs(stage: &[OsString], python: Option<&str>, not_above: &[&Path]) -> Vec<PathBuf> {
+    let own = stage.first().map(PathBuf::from);
+    let library =
+        own.as_deref().and_then(Path::parent).filter(|folder| folder.file_name() == Some(OsStr::new("kluis")));
+    let beside = library.map(|folder| folder.join("../../bin/kluis"));
+    let python = python.map(PathBuf::from);
+    let mut found = Vec::new();
+    for program in [own, beside, python].into_iter().flatten().filter(|program| program.is_absolute()) {
+        // Not its target: `bin/python3` of an environment is a link, and it is the link that must not be replaced.
+        let Some(folder) = program.parent().and_then(|folder| folder.canonicalize().ok()) else { continue };
+        if not_above.iter().any(|path| path.starts_with(&folder)) {
+            found.extend(program.canonicalize());
+        } else {
+            found.push(folder);
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
 }
 
 /// SIGTERM and SIGINT ask the run to end; asked twice, the launcher leaves at once. The future is ready then.
@@ -250,7 +292,20 @@ impl Attempt {
             tokio::spawn(async move { logs.capture(pipe, stream, screen.as_deref()).await })
         };
         let captures: Vec<_> = written.into_iter().map(capture).collect();
-        let exit = self.watch(pid).await;
+        if let Some(false) = self.starter.settled.get().map(|settled| settled.scoped || settled.wall == Wall::None) {
+            self.desk
+                .logs
+                .system("this kernel can not keep the run from signalling other processes (before Linux 6.12)");
+        }
+        if rustix::process::geteuid().is_root() {
+            self.desk
+                .logs
+                .system("the run runs as root: its walls keep it from less; let the agent run as another user");
+        }
+        let (exit, asked) = tokio::select! {
+            ended = self.watch(pid) => ended,
+            never = collected::follow_logs(self) => match never {},
+        };
         let leftovers = child::end_leftovers(LEFTOVER_GRACE.min(self.grace)).await;
         if leftovers > 0 {
             self.desk.logs.system(&format!("{leftovers} processes that the run left behind were ended"));
@@ -266,11 +321,14 @@ impl Attempt {
             waiting.abort();
         }
         self.desk.secrets.wipe();
-        Ok(Ending::of_process(exit, self.stopper.now()))
+        // One that ended badly may have had the same signal as the launcher, and first. One that ended well, did.
+        let asked = asked.or_else(|| self.stopper.now().filter(|_| !exit.is_success()));
+        Ok(Ending::of_process(exit, asked))
     }
 
-    /// Waits for the process; asks it to end, and then makes it, when somebody wants that or its time is over.
-    async fn watch(&self, pid: i32) -> ExitStatus {
+    /// Waits for the process; asks it to end, and then makes it, when somebody wants that or its time is over. Says also
+    /// who had it asked.
+    async fn watch(&self, pid: i32) -> (ExitStatus, Option<Stop>) {
         let limit = self.desk.context.resources.time_seconds;
         let time_is_over = async {
             match limit {
@@ -279,7 +337,7 @@ impl Attempt {
             }
         };
         tokio::select! {
-            exit = self.reaper.wait(pid) => return exit,
+            exit = self.reaper.wait(pid) => return (exit, None),
             _ = self.stopper.wanted() => {}
             () = time_is_over => {
                 let reason = format!("the run took longer than the {} s that it may", limit.unwrap_or_default());
@@ -288,13 +346,14 @@ impl Attempt {
         }
         self.phase.set("ending");
         child::ask(pid);
-        match tokio::time::timeout(self.grace, self.reaper.wait(pid)).await {
+        let exit = match tokio::time::timeout(self.grace, self.reaper.wait(pid)).await {
             Ok(exit) => exit,
             Err(_elapsed) => {
                 self.desk.logs.system("the program did not end when asked (SIGTERM) and is killed (SIGKILL)");
                 child::kill(pid);
                 self.reaper.wait(pid).await
             }
-        }
+        };
+        (exit, self.stopper.now())
     }
 }

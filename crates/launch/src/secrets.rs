@@ -1,8 +1,8 @@
 //! The run's secrets on this node. A value is fetched once, kept while the server may be assumed to still allow it, and
 //! wiped on revocation, at the end, or after too long without contact. The masker knows it before anybody is answered,
-//! and every delivery gets a number, so that a missing report shows.
+//! and every delivery is noted.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -10,36 +10,34 @@ use kluis_client::Error;
 use kluis_client::session::Session;
 use kluis_core::api::broker::BrokerError;
 use kluis_core::api::code;
-use kluis_core::api::session::{ReadRecord, ReadSecrets, ReadValue, SecretsRead};
+use kluis_core::api::session::{ReadSecrets, ReadValue, SecretsRead};
 use kluis_core::name::SecretName;
 use kluis_core::secret::MAX_BATCH;
 use tokio::time::{Instant, timeout_at};
 
+use crate::deliveries::{Asker, Deliveries};
+use crate::harden;
+use crate::logs::Logs;
 use crate::masking::Masking;
 use crate::retry::{self, Backoff};
 
 /// How long a read tries to reach the server, unless it said otherwise.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-/// Read records in one heartbeat.
-const MOST_RECORDS: usize = 5000;
-
-/// Who asks.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Asker {
-    pub(crate) rank: u32,
-    pub(crate) pid: i32,
-}
+/// The longest that a read may ask to be tried for.
+const LONGEST_PATIENCE: Duration = Duration::from_hours(24);
 
 /// The node's store of values.
 #[derive(Debug)]
 pub(crate) struct Secrets {
     session: Session,
     masking: Arc<Masking>,
+    logs: Arc<Logs>,
     /// Keep values this long without contact.
     keep: Duration,
     state: Mutex<State>,
     /// One fetch at a time: whoever waits for it most often finds its value in the cache.
     fetching: tokio::sync::Mutex<()>,
+    pub(crate) deliveries: Deliveries,
 }
 
 #[derive(Debug)]
@@ -48,21 +46,13 @@ struct State {
     last_contact: Instant,
     /// Moves with every revocation: a fetch that began before one is not kept.
     revocations: u64,
-    /// Deliveries that the server has not acknowledged.
-    reads: VecDeque<ReadRecord>,
-    next_read: u64,
 }
 
 impl Secrets {
-    pub(crate) fn new(session: Session, masking: Arc<Masking>, keep: Duration) -> Self {
-        let state = State {
-            values: HashMap::new(),
-            last_contact: Instant::now(),
-            revocations: 0,
-            reads: VecDeque::new(),
-            next_read: 1,
-        };
-        Self { session, masking, keep, state: Mutex::new(state), fetching: tokio::sync::Mutex::new(()) }
+    pub(crate) fn new(session: Session, masking: Arc<Masking>, logs: Arc<Logs>, keep: Duration) -> Self {
+        let state = State { values: HashMap::new(), last_contact: Instant::now(), revocations: 0 };
+        let fetching = tokio::sync::Mutex::new(());
+        Self { session, masking, logs, keep, state: Mutex::new(state), fetching, deliveries: Deliveries::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -81,7 +71,11 @@ impl Secrets {
             let detail = format!("{} names were asked for; at most {MAX_BATCH} go in one read", names.len());
             return Err(BrokerError { code: code::TOO_LARGE.to_owned(), detail });
         }
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + patience.min(LONGEST_PATIENCE);
+        // First of all: a value that is found does not wait any more, and so is not revoked meanwhile.
+        if timeout_at(deadline, self.deliveries.room_for(names.len())).await.is_err() {
+            return Err(unavailable("too many deliveries wait to be reported to it"));
+        }
         let kept = || self.cached(names).filter(|_| !refresh);
         let mut found = kept();
         if found.is_none() {
@@ -95,7 +89,7 @@ impl Secrets {
             }
         }
         let found = found.expect("kept or fetched");
-        self.note_reads(&found.items, asker);
+        self.deliveries.note(&found.items, asker, self.session.now());
         Ok(found)
     }
 
@@ -112,16 +106,25 @@ impl Secrets {
         Ok(all)
     }
 
-    /// As [`Self::preload`], one by one: what is refused is said, and keeps nothing else from being known.
+    /// As [`Self::preload`]: what is refused is said, and keeps nothing else from being known. One refusal refuses all
+    /// that are asked for together, so what is refused is looked for by halves.
     pub(crate) async fn preload_each(
         &self,
         names: &[SecretName],
         patience: Duration,
     ) -> Vec<(SecretName, BrokerError)> {
         let mut refused = Vec::new();
-        for name in names {
-            if let Err(error) = self.preload(std::slice::from_ref(name), patience).await {
-                refused.push((name.clone(), error));
+        let mut open = vec![names];
+        while let Some(part) = open.pop() {
+            match self.preload(part, patience).await {
+                Ok(_) => {}
+                Err(error) if part.len() == 1 || error.code == code::UNAVAILABLE => {
+                    refused.extend(part.iter().map(|name| (name.clone(), error.clone())));
+                }
+                Err(_) => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    open.extend([second, first]);
+                }
             }
         }
         refused
@@ -147,9 +150,7 @@ impl Secrets {
         loop {
             match timeout_at(deadline, self.session.secrets(&request)).await {
                 Ok(Ok(read)) => {
-                    for item in &read.items {
-                        self.masking.learn(&item.name, &item.value);
-                    }
+                    let read = self.learn(read).await;
                     let mut state = self.state();
                     state.last_contact = Instant::now();
                     if state.revocations == revocations {
@@ -173,41 +174,19 @@ impl Secrets {
         }
     }
 
-    fn note_reads(&self, items: &[ReadValue], asker: Asker) {
-        let time = self.session.now();
-        let mut state = self.state();
-        for item in items {
-            let sequence = state.next_read;
-            state.next_read += 1;
-            state.reads.push_back(ReadRecord {
-                sequence,
-                time,
-                name: item.name.clone(),
-                version: item.version,
-                rank: asker.rank,
-                pid: asker.pid.cast_unsigned(),
-            });
+    /// The masker learns values before anybody gets them, off the launcher's own thread.
+    async fn learn(&self, read: SecretsRead) -> SecretsRead {
+        let masking = self.masking.clone();
+        let learning = tokio::task::spawn_blocking(move || {
+            let short = masking.learn(&read.items);
+            (read, short)
+        });
+        let (read, short) = learning.await.expect("the masker takes any value");
+        for name in short {
+            self.logs.system(&format!("the secret `{name}` has fewer than 8 bytes and is not masked in the log"));
         }
-    }
-
-    /// The oldest deliveries that the server does not know of.
-    pub(crate) fn unreported(&self) -> Vec<ReadRecord> {
-        self.state().reads.iter().take(MOST_RECORDS).cloned().collect()
-    }
-
-    /// Whether there are deliveries to report.
-    pub(crate) fn has_unreported(&self) -> bool {
-        !self.state().reads.is_empty()
-    }
-
-    /// Whether they are more than [`Self::unreported`] gives.
-    pub(crate) fn has_more_than_one_report(&self) -> bool {
-        self.state().reads.len() > MOST_RECORDS
-    }
-
-    /// The server has every delivery up to this number.
-    pub(crate) fn reported(&self, up_to: u64) {
-        self.state().reads.retain(|read| read.sequence > up_to);
+        harden::lock_heap();
+        read
     }
 
     /// The server was heard.

@@ -1,7 +1,6 @@
 //! The Aho-Corasick automaton over all patterns, with what the streaming masker needs of it: the longest pattern that ends
 //! here, and how many of the last bytes could still become one.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use aho_corasick::automaton::{Automaton as _, StateID};
@@ -15,7 +14,7 @@ pub(crate) struct Automaton {
     start: StateID,
     /// For each state, how many bytes it stands for: every state is a prefix of some pattern, and the state reached is
     /// always the longest suffix of the input that is such a prefix.
-    depths: HashMap<StateID, usize>,
+    depths: Vec<u32>,
     patterns: Vec<Arc<Pattern>>,
 }
 
@@ -33,12 +32,15 @@ impl Automaton {
             .build(patterns.iter().map(|p| p.bytes.as_slice()))
             .expect("patterns of at most 25,600 bytes fit the automaton's limits");
         let start = nfa.start_state(Anchored::No).expect("an automaton has an unanchored start");
-        let mut depths = HashMap::from([(start, 0)]);
+        let mut depths = Vec::new();
         for pattern in &patterns {
             let mut state = start;
-            for (i, byte) in pattern.bytes.iter().enumerate() {
+            for (depth, byte) in (1..).zip(pattern.bytes.iter()) {
                 state = nfa.next_state(Anchored::No, state, *byte);
-                depths.insert(state, i + 1);
+                if depths.len() <= state.as_usize() {
+                    depths.resize(state.as_usize() + 1, 0);
+                }
+                depths[state.as_usize()] = depth;
             }
         }
         Self { nfa, start, depths, patterns }
@@ -64,6 +66,6 @@ impl Automaton {
 
     /// How many of the last bytes are the beginning of a pattern.
     pub(crate) fn depth(&self, state: StateID) -> usize {
-        self.depths.get(&state).copied().unwrap_or(0)
+        self.depths.get(state.as_usize()).map_or(0, |depth| *depth as usize)
     }
 }

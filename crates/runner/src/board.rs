@@ -2,7 +2,8 @@
 //! (in tests).
 
 use kluis_client::{Client, Error};
-use kluis_core::api::agents::{ConfirmAttempt, Lease, LeaseRequest, ReportAttempt};
+use kluis_core::api::agents::{AttemptView, AttemptsQuery, ConfirmAttempt, Lease, LeaseRequest, ReportAttempt};
+use kluis_core::name::ComputeName;
 
 /// Where runs are leased.
 pub trait Board: Send + Sync + 'static {
@@ -14,6 +15,9 @@ pub trait Board: Send + Sync + 'static {
 
     /// Says how an attempt fares.
     fn report(&self, report: &ReportAttempt) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// The attempts of a target that are believed to be alive.
+    fn attempts(&self, compute: &ComputeName) -> impl Future<Output = Result<Vec<AttemptView>, Error>> + Send;
 
     /// Where launchers reach the server: address and CA pin.
     fn server(&self) -> (String, String);
@@ -30,6 +34,19 @@ impl Board for Client {
 
     async fn report(&self, report: &ReportAttempt) -> Result<(), Error> {
         self.agent_report(report).await
+    }
+
+    async fn attempts(&self, compute: &ComputeName) -> Result<Vec<AttemptView>, Error> {
+        let mut all = Vec::new();
+        let mut query = AttemptsQuery { compute: compute.clone(), after: None };
+        loop {
+            let page = self.agent_attempts(&query).await?;
+            all.extend(page.items);
+            query.after = page.next;
+            if query.after.is_none() {
+                return Ok(all);
+            }
+        }
     }
 
     fn server(&self) -> (String, String) {

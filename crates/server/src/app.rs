@@ -2,6 +2,7 @@
 //! one call; see [`crate::service`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use kluis_core::clock::{Clock, Timestamp};
@@ -27,8 +28,8 @@ pub struct Parts {
     pub vault: Arc<Vault>,
     /// Snapshots, logs, outputs.
     pub blobs: Blobs,
-    /// When this server began to listen: before it, nobody was silent.
-    pub started: Timestamp,
+    /// Since when this server listens without a break.
+    pub listening: Listening,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
     /// Chance.
@@ -47,6 +48,28 @@ pub struct Parts {
     pub stopping: CancellationToken,
     /// Held while a workspace's members, keys or the root key change, so that what was looked up still holds.
     pub membership: Mutex<()>,
+}
+
+/// Since when a server has listened without a break. A start begins it; so does a jump of the wall clock, for how long
+/// ago anything from before it was, nobody can tell.
+#[derive(Debug)]
+pub struct Listening(AtomicI64);
+
+impl Listening {
+    /// From now on.
+    pub fn new(now: Timestamp) -> Self {
+        Self(AtomicI64::new(now.millis()))
+    }
+
+    /// Since when.
+    pub fn since(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Begins anew.
+    pub(crate) fn begin(&self, now: Timestamp) {
+        self.0.store(now.millis(), Ordering::Relaxed);
+    }
 }
 
 /// The certificate of the authority that vouches for the server: the private one, or a site's.

@@ -29,6 +29,7 @@ mod writer;
 
 pub use pieces::Upload;
 pub use reader::BlobStream;
+pub use search::Stored;
 pub use space::BlobLimits;
 use space::Space;
 pub use writer::BlobWriter;

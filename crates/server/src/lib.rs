@@ -6,6 +6,7 @@
 //! | start, stop, first start | [`server`] |
 //! | TLS and the private authority | `tls`, `listen` |
 //! | what every service works with | [`app`] |
+//! | whether the wall clock can be believed | `steady` |
 //! | who is asking | [`caller`], [`signed`] |
 //! | rules | [`service`] |
 //! | the native face | [`api`] |
@@ -24,6 +25,7 @@ mod listen;
 pub mod server;
 pub mod service;
 pub mod signed;
+mod steady;
 pub mod throttle;
 mod tls;
 

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api;
-use crate::app::{App, CaCertificate, Parts};
+use crate::app::{App, CaCertificate, Listening, Parts};
 use crate::blobs::{BlobError, Blobs};
 use crate::config::{RootKeyOption, ServerOptions, TlsSource};
 use crate::listen::{self, ListenError};
@@ -134,7 +134,7 @@ async fn prepare(options: &ServerOptions) -> Result<Prepared, StartError> {
         store,
         vault,
         blobs,
-        started: options.clock.now(),
+        listening: Listening::new(options.clock.now()),
         clock: options.clock.clone(),
         rng: options.rng.clone(),
         settings: options.settings.clone(),
@@ -206,7 +206,10 @@ async fn open(options: &ServerOptions) -> Result<Opened, StartError> {
             store.audit_append(Write::new(By::server(), vault.audit_entry(record), ())).await?;
             Ok(Opened { store, vault, installation, first_start: None })
         }
-        None => first::start(options, store).await,
+        None => {
+            require_nothing_left(options, &store).await?;
+            first::start(options, store).await
+        }
     }
 }
 
@@ -262,6 +265,11 @@ fn close_folder(data: &Path) -> Result<(), StartError> {
     if !metadata.is_dir() {
         return Err(wrong("this is not a folder".into()));
     }
+    if !std::fs::metadata(data.join("kluis.db")).is_ok_and(|m| m.len() > 0)
+        && let Some(left) = left_behind(data)
+    {
+        return Err(wrong(lost(left)));
+    }
     let ours = data.join("kluis.db").exists() || data.join("kluis.lock").exists();
     let empty = || std::fs::read_dir(data).is_ok_and(|mut entries| entries.all(|e| e.is_ok_and(|e| is_root_key(&e))));
     if !ours && !empty() {
@@ -271,6 +279,40 @@ fn close_folder(data: &Path) -> Result<(), StartError> {
         std::fs::set_permissions(data, std::fs::Permissions::from_mode(0o700)).map_err(|e| wrong(e.to_string()))?;
     }
     Ok(())
+}
+
+/// What only a database that was used can have left behind. To make a new installation beside it would hide a loss, and
+/// the new one would take the old one's files for nobody's.
+fn left_behind(data: &Path) -> Option<&'static str> {
+    if std::fs::read_dir(data.join("blobs")).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Some("`blobs`");
+    }
+    let names = [("audit-index.db", "`audit-index.db`"), ("kluis.db-wal", "`kluis.db-wal`")];
+    let left = names.into_iter().find(|(name, _)| {
+        // An empty file is not worth a refusal: a first start that was interrupted may have left it.
+        std::fs::metadata(data.join(name)).is_ok_and(|m| m.len() > 0)
+    });
+    left.map(|(_, told)| told)
+}
+
+fn lost(left: &str) -> String {
+    format!(
+        "{left} in this folder belongs to an installation whose database `kluis.db` is missing or empty; put the database \
+         back from where it went or from a backup, or give --data another folder to start anew"
+    )
+}
+
+/// The database is ours and has no installation in it. That is a first start only when nothing says that there was one.
+async fn require_nothing_left(options: &ServerOptions, store: &Store) -> Result<(), StartError> {
+    let left = if store.audit_head().await?.size > 0 {
+        Some("the audit log")
+    } else {
+        std::fs::read_dir(options.data.join("blobs")).is_ok_and(|mut e| e.next().is_some()).then_some("`blobs`")
+    };
+    match left {
+        Some(left) => Err(StartError::Data { path: options.data.clone(), reason: lost(left) }),
+        None => Ok(()),
+    }
 }
 
 /// A root key put there beforehand.

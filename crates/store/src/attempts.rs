@@ -23,6 +23,8 @@ pub struct LeaseFilter {
     pub only: Option<(WorkspaceId, RunId)>,
     /// Only runs of this submitter.
     pub submitter: Option<PrincipalId>,
+    /// Only runs behind this one, by [`RunRow::seq`]: what the caller has looked at and passed over.
+    pub after: u64,
 }
 
 /// A run with the name of its workspace.
@@ -199,14 +201,13 @@ pub enum Redeemed {
     /// The same ticket and key again: the session that exists. Nothing was recorded.
     Again(Box<SessionOpen>),
     /// The ticket was redeemed with another key before: the session is dead, the run compromised, the alarm recorded.
-    Theft {
-        /// Where the run stands now: compromised, unless another attempt of it waits in the queue.
-        status: RunStatus,
-    },
+    Theft,
     /// Its agent has not confirmed the attempt.
     NotConfirmed,
     /// It was not redeemed in time after the confirmation.
     Expired,
+    /// The run's submitter may not submit runs in the workspace any more.
+    NotAllowed,
     /// There is no such ticket for this attempt, another lease voided it, or its session is over.
     Refused {
         /// Where the run stands, if there is such a ticket.
@@ -332,6 +333,16 @@ pub struct RunSilent {
     pub last_contact: Timestamp,
 }
 
+/// The server listens, perhaps again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// Now.
+    pub until: Timestamp,
+    /// How far the clock has moved, in milliseconds, while nobody could be heard: an outage, a machine that slept, a clock
+    /// that was set (negative when it was set back). Every silence starts later by this.
+    pub deaf_millis: i64,
+}
+
 /// A session's end without its launcher's word: a canceled run whose launcher stays away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionsDrain {
@@ -340,7 +351,7 @@ pub struct SessionsDrain {
 }
 
 impl Store {
-    /// The oldest queued run that fits.
+    /// The oldest queued run that fits, of a submitter who may (still) submit runs in its workspace.
     pub async fn lease_next(&self, filter: LeaseFilter) -> Result<Option<Leased>, Error> {
         match self {
             Self::Sqlite(s) => {
@@ -351,7 +362,7 @@ impl Store {
     }
 
     /// Takes a queued run for an attempt. Tickets and sessions of earlier attempts are void. [`Error::Moved`] when
-    /// another agent was faster.
+    /// another agent was faster, or the submitter may not submit runs any more.
     pub async fn lease_take(&self, write: Write<LeaseTake>) -> Result<Leased, Error> {
         match self {
             Self::Sqlite(s) => s.write(write, sqlite::lease_take).await,
@@ -452,8 +463,8 @@ impl Store {
         }
     }
 
-    /// Runs in this status (running or unresponsive) whose last sign of life is older than `before`, longest silence
-    /// first, with their workspace's name.
+    /// Runs in this status (running or unresponsive) that have been silent since before `before`, longest silence first,
+    /// with their workspace's name. Time in which the server did not listen is no silence: see [`Store::listening_note`].
     pub async fn runs_silent(&self, status: RunStatus, before: Timestamp, limit: u32) -> Result<Vec<Leased>, Error> {
         match self {
             Self::Sqlite(s) => Ok(s.list(move |c| sessions::runs_silent(c, status, before, limit)).await?.items),
@@ -464,6 +475,20 @@ impl Store {
     pub async fn run_silent(&self, write: Write<RunSilent>) -> Result<RunRow, Error> {
         match self {
             Self::Sqlite(s) => s.write(write, sessions::run_silent).await,
+        }
+    }
+
+    /// Until when the server is known to have listened; `None` before it first did.
+    pub async fn listening_until(&self) -> Result<Option<Timestamp>, Error> {
+        match self {
+            Self::Sqlite(s) => s.read(sessions::listening_until).await,
+        }
+    }
+
+    /// Notes that the server listens. What it could not hear until then is added to nobody's silence.
+    pub async fn listening_note(&self, write: Write<Listening>) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(s) => s.write(write, sessions::listening_note).await,
         }
     }
 

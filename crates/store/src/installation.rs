@@ -60,7 +60,7 @@ pub struct InstallationCreate {
     /// The first workspace, with its key and its owner's grant.
     pub workspace: WorkspaceInsert,
     /// The built-in compute target.
-    pub compute: ComputeRow,
+    pub compute: Authenticated<ComputeRow>,
 }
 
 /// A small sealed thing, replaced as a whole.

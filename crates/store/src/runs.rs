@@ -8,9 +8,11 @@ use kluis_core::clock::Timestamp;
 use kluis_core::id::{PrincipalId, WorkspaceId};
 use kluis_core::name::{ComputeName, ExperimentName, PrincipalName, RunId};
 use kluis_core::run::{Blame, ExitStatus, RunStatus};
+use kluis_core::sealed::{Canonical, Mac, sha256};
 
+use crate::sqlite::sql::json;
 use crate::sqlite::{runs as sqlite, runs_end};
-use crate::{After, Error, Listed, Store, Write};
+use crate::{After, Authenticated, Error, Listed, Store, Write};
 
 /// A run.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +41,10 @@ pub struct RunRow {
     pub compute: ComputeName,
     /// What was submitted; `None` for child runs.
     pub spec: Option<SubmitRun>,
+    /// The SHA-256 of the submission as it is stored; `None` for child runs.
+    pub spec_hash: Option<[u8; 32]>,
+    /// The MAC the run was stored with; `None` for child runs, which grant nothing: they are their parent's.
+    pub mac: Option<Mac>,
     /// How many attempts are allowed when the engine loses one.
     pub max_attempts: u32,
     /// How many attempts were lost and tried again; another one may be while this plus 1 is below `max_attempts`.
@@ -77,6 +83,48 @@ pub struct RunRow {
     pub revision: u64,
 }
 
+impl RunRow {
+    /// What the row MAC covers; `None` for a child run.
+    pub fn canonical(&self) -> Option<Vec<u8>> {
+        let grants = Grants {
+            workspace: self.workspace,
+            run: &self.id,
+            submitted_by: self.submitted_by,
+            compute: &self.compute,
+            max_attempts: self.max_attempts,
+            created: self.created,
+            spec_hash: self.spec_hash?,
+        };
+        Some(grants.canonical())
+    }
+}
+
+/// What of a run grants: whose rights it has, where it may be leased, what it executes and may read. It never changes
+/// after the submission, so there is no revision in it.
+struct Grants<'a> {
+    workspace: WorkspaceId,
+    run: &'a RunId,
+    submitted_by: PrincipalId,
+    compute: &'a ComputeName,
+    max_attempts: u32,
+    created: Timestamp,
+    spec_hash: [u8; 32],
+}
+
+impl Grants<'_> {
+    fn canonical(&self) -> Vec<u8> {
+        Canonical::new("kluis/row/run/1")
+            .bytes(self.workspace.as_bytes())
+            .text(self.run.as_str())
+            .bytes(self.submitted_by.as_bytes())
+            .text(self.compute.as_str())
+            .number(self.max_attempts.into())
+            .signed(self.created.millis())
+            .bytes(&self.spec_hash)
+            .finish()
+    }
+}
+
 /// A submission.
 #[derive(Clone, Debug)]
 pub struct RunInsert {
@@ -92,8 +140,37 @@ pub struct RunInsert {
     pub submitted_by: PrincipalId,
     /// How many attempts are allowed, at least 1.
     pub max_attempts: u32,
+    /// The workspace's revision when the submission was checked; [`Error::Moved`] when it is another.
+    pub workspace_revision: u64,
+    /// How many runs may be open.
+    pub limits: OpenLimits,
     /// Now.
     pub now: Timestamp,
+}
+
+impl RunInsert {
+    /// What the row MAC covers.
+    pub fn canonical(&self) -> Vec<u8> {
+        let grants = Grants {
+            workspace: self.workspace,
+            run: &self.id,
+            submitted_by: self.submitted_by,
+            compute: &self.spec.compute,
+            max_attempts: self.max_attempts,
+            created: self.now,
+            spec_hash: sha256(json(&self.spec).as_bytes()),
+        };
+        grants.canonical()
+    }
+}
+
+/// How many runs that have not ended there may be before a submission is refused. Children are not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenLimits {
+    /// Of one submitter, in all workspaces.
+    pub of_submitter: u64,
+    /// Of one workspace.
+    pub of_workspace: u64,
 }
 
 /// What a submission led to.
@@ -181,8 +258,8 @@ pub struct ChildEnd {
 
 impl Store {
     /// Submits a run, making its experiment when there is none. The same id, request and submitter again answers the run
-    /// that exists. [`Error::Conflict`] when the id is another run's.
-    pub async fn run_insert(&self, write: Write<RunInsert>) -> Result<RunInserted, Error> {
+    /// that exists. [`Error::Conflict`] when the id is another run's, or too many runs are open.
+    pub async fn run_insert(&self, write: Write<Authenticated<RunInsert>>) -> Result<RunInserted, Error> {
         match self {
             Self::Sqlite(s) => s.write(write, sqlite::run_insert).await,
         }
@@ -205,13 +282,6 @@ impl Store {
     ) -> Result<Listed<RunRow, u64>, Error> {
         match self {
             Self::Sqlite(s) => s.list(move |c| sqlite::run_list(c, workspace, &filter, &page)).await,
-        }
-    }
-
-    /// How many runs of a principal, or of a workspace, have not ended. For quotas.
-    pub async fn runs_open(&self, workspace: Option<WorkspaceId>, of: Option<PrincipalId>) -> Result<u64, Error> {
-        match self {
-            Self::Sqlite(s) => s.read(move |c| sqlite::runs_open(c, workspace, of)).await,
         }
     }
 

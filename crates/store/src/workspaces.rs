@@ -5,11 +5,12 @@ use kluis_core::api::workspaces::WorkspaceSettings;
 use kluis_core::clock::Timestamp;
 use kluis_core::id::{ComputeId, KeyId, PrincipalId, WorkspaceId};
 use kluis_core::name::{ComputeName, PrincipalName, WorkspaceName};
+use kluis_core::sealed::Canonical;
 
 use crate::sqlite::workspaces as sqlite;
 use crate::{After, Authenticated, Error, Listed, Store, Write};
 
-/// A workspace.
+/// A workspace. The row grants: the name says which vault a caller reaches, the settings what it allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workspace {
     /// Its id.
@@ -20,8 +21,27 @@ pub struct Workspace {
     pub created: Timestamp,
     /// What it decides for itself.
     pub settings: WorkspaceSettings,
+    /// When it was deleted, if it was.
+    pub deleted: Option<Timestamp>,
     /// Counts changes of this row, from 1.
     pub revision: u64,
+}
+
+impl Workspace {
+    /// What the row MAC covers.
+    pub fn canonical(&self) -> Vec<u8> {
+        let WorkspaceSettings { retention_days, require_declared_secrets, enforce_validity } = self.settings;
+        Canonical::new("kluis/row/workspace/1")
+            .bytes(self.id.as_bytes())
+            .text(self.name.as_str())
+            .signed(self.created.millis())
+            .number(retention_days.into())
+            .number(require_declared_secrets.into())
+            .number(enforce_validity.into())
+            .optional(self.deleted.map(|t| t.millis().to_be_bytes()).as_ref().map(|b| &b[..]))
+            .number(self.revision)
+            .finish()
+    }
 }
 
 /// One generation of a workspace's wrapping key.
@@ -43,20 +63,11 @@ pub struct WorkspaceKeyRow {
 #[derive(Clone, Debug)]
 pub struct WorkspaceInsert {
     /// The workspace.
-    pub workspace: Workspace,
+    pub workspace: Authenticated<Workspace>,
     /// Its first key.
     pub key: WorkspaceKeyRow,
     /// Its creator's grant as owner.
     pub owner: Authenticated<Grant>,
-}
-
-/// Which workspace to delete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WorkspaceDelete {
-    /// Which.
-    pub workspace: WorkspaceId,
-    /// Now.
-    pub now: Timestamp,
 }
 
 /// Someone with a grant on a workspace.
@@ -72,12 +83,12 @@ pub struct Member {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkspaceListed {
     /// The workspace.
-    pub workspace: Workspace,
+    pub workspace: Authenticated<Workspace>,
     /// The role of the principal that was asked for, when it has one.
     pub role: Option<Role>,
 }
 
-/// A compute target.
+/// A compute target. The row grants: an open target takes everybody's runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ComputeRow {
     /// Its id.
@@ -88,10 +99,25 @@ pub struct ComputeRow {
     pub open: bool,
     /// When it was created.
     pub created: Timestamp,
+    /// Counts changes of this row, from 1.
+    pub revision: u64,
     /// When an agent last asked for work. Kept by the store.
     pub last_seen: Option<Timestamp>,
     /// Runs that wait for it. Counted by the store, ignored on insert.
     pub queued: u64,
+}
+
+impl ComputeRow {
+    /// What the row MAC covers. When an agent last asked, and how many runs wait, only inform.
+    pub fn canonical(&self) -> Vec<u8> {
+        Canonical::new("kluis/row/compute/1")
+            .bytes(self.id.as_bytes())
+            .text(self.name.as_str())
+            .number(self.open.into())
+            .signed(self.created.millis())
+            .number(self.revision)
+            .finish()
+    }
 }
 
 /// Which key generation to forget.
@@ -121,7 +147,7 @@ impl Store {
     }
 
     /// A workspace by name; deleted ones are not found.
-    pub async fn workspace_by_name(&self, name: &WorkspaceName) -> Result<Option<Workspace>, Error> {
+    pub async fn workspace_by_name(&self, name: &WorkspaceName) -> Result<Option<Authenticated<Workspace>>, Error> {
         let key = name.key().to_owned();
         match self {
             Self::Sqlite(s) => s.read(move |c| sqlite::workspace_by_name(c, &key)).await,
@@ -129,7 +155,7 @@ impl Store {
     }
 
     /// A workspace by id; deleted ones are not found.
-    pub async fn workspace_get(&self, id: WorkspaceId) -> Result<Option<Workspace>, Error> {
+    pub async fn workspace_get(&self, id: WorkspaceId) -> Result<Option<Authenticated<Workspace>>, Error> {
         match self {
             Self::Sqlite(s) => s.read(move |c| sqlite::workspace_get(c, id)).await,
         }
@@ -147,15 +173,16 @@ impl Store {
     }
 
     /// Changes a workspace's settings; the row's revision is the stored one plus 1. The name stays.
-    pub async fn workspace_change(&self, write: Write<Workspace>) -> Result<(), Error> {
+    pub async fn workspace_change(&self, write: Write<Authenticated<Workspace>>) -> Result<(), Error> {
         match self {
             Self::Sqlite(s) => s.write(write, sqlite::workspace_change).await,
         }
     }
 
     /// Deletes a workspace: it is not found from now on, its grants are gone, its members' epochs move. Its rows stay
-    /// and its name stays taken. [`Error::Conflict`] while a run of it lives.
-    pub async fn workspace_delete(&self, write: Write<WorkspaceDelete>) -> Result<(), Error> {
+    /// and its name stays taken. The row given says when, its revision is the stored one plus 1. [`Error::Conflict`]
+    /// while a run of it lives.
+    pub async fn workspace_delete(&self, write: Write<Authenticated<Workspace>>) -> Result<(), Error> {
         match self {
             Self::Sqlite(s) => s.write(write, sqlite::workspace_delete).await,
         }
@@ -197,14 +224,14 @@ impl Store {
     }
 
     /// A new compute target. [`Error::Conflict`] when the name is taken.
-    pub async fn compute_insert(&self, write: Write<ComputeRow>) -> Result<(), Error> {
+    pub async fn compute_insert(&self, write: Write<Authenticated<ComputeRow>>) -> Result<(), Error> {
         match self {
             Self::Sqlite(s) => s.write(write, sqlite::compute_insert).await,
         }
     }
 
     /// A compute target by name.
-    pub async fn compute_by_name(&self, name: &ComputeName) -> Result<Option<ComputeRow>, Error> {
+    pub async fn compute_by_name(&self, name: &ComputeName) -> Result<Option<Authenticated<ComputeRow>>, Error> {
         let key = name.key().to_owned();
         match self {
             Self::Sqlite(s) => s.read(move |c| sqlite::compute_by_name(c, &key)).await,
@@ -212,7 +239,7 @@ impl Store {
     }
 
     /// All compute targets, by name.
-    pub async fn compute_list(&self, page: After<String>) -> Result<Listed<ComputeRow>, Error> {
+    pub async fn compute_list(&self, page: After<String>) -> Result<Listed<Authenticated<ComputeRow>>, Error> {
         match self {
             Self::Sqlite(s) => s.list(move |c| sqlite::compute_list(c, &page)).await,
         }

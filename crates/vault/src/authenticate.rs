@@ -3,11 +3,27 @@
 
 use aws_lc_rs::hmac;
 use kluis_core::audit::{AuditEntry, AuditRecord};
+use kluis_core::id::WorkspaceId;
+use kluis_core::name::RunId;
 use kluis_core::sealed::{Canonical, LookupHash, Mac};
 use subtle::ConstantTimeEq;
 
 use crate::memory::Key;
+use crate::token::Kind;
 use crate::vault::Vault;
+
+/// What a ticket is for. Its lookup hash covers this, so a ticket's row that was moved to another run is not found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TicketPlace<'a> {
+    /// The run's workspace.
+    pub workspace: WorkspaceId,
+    /// The run, as it was first spelled.
+    pub run: &'a RunId,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// The node, from 0.
+    pub node: u32,
+}
 
 impl Vault {
     /// The MAC of a row, over its `canonical()` bytes.
@@ -35,6 +51,17 @@ impl Vault {
     /// another. Whoever has only the store can neither recover a token from it nor make one up.
     pub fn lookup_hash(&self, purpose: &str, token: &str) -> LookupHash {
         LookupHash(hmac_sha256(&self.lookup, &Canonical::new(purpose).text(token).finish()))
+    }
+
+    /// Under what a ticket is stored and looked up: as other tokens, and for one node of one attempt only.
+    pub fn ticket_hash(&self, place: TicketPlace<'_>, ticket: &str) -> LookupHash {
+        let canonical = Canonical::new(Kind::Ticket.as_str())
+            .text(ticket)
+            .bytes(place.workspace.as_bytes())
+            .text(place.run.as_str())
+            .number(place.attempt.into())
+            .number(place.node.into());
+        LookupHash(hmac_sha256(&self.lookup, &canonical.finish()))
     }
 }
 

@@ -69,9 +69,8 @@ def details(run: _SubmittedRun) -> dict[str, Any]:
         "nodes": context["nodes"],
         "submittedBy": context["submitter"],
     }
-    if run._child is None:
-        known["status"] = run.get_status()
-        known["tags"] = run.get_tags()
+    known["status"] = run.get_status()
+    known["tags"] = run.get_tags()
     return known
 
 
@@ -93,7 +92,7 @@ class _RunKeyvault(Keyvault):
     def _run(self) -> _SubmittedRun:
         from ._submitted import current
 
-        return current(self._broker.socket)
+        return current(os.fspath(self._broker.socket))
 
 
 class _NoClient:
@@ -109,7 +108,7 @@ class _NoClient:
 
 class _RunWorkspace(Workspace):
     def __init__(self, name: str, broker: Broker) -> None:
-        super().__init__(name, _client=cast(Any, _NoClient()))
+        self._set_up(name, cast(Any, _NoClient()))
         self._broker = broker
 
     def get_default_keyvault(self) -> Keyvault:

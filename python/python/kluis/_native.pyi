@@ -3,11 +3,13 @@
 Every call leaves the interpreter free while it waits. Objects may be shared by threads, and used on after a fork.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, final
+from collections.abc import Callable, Mapping, Sequence
+import os
+from typing import Any, TypeVar, final
 
 __all__ = [
     "Broker",
+    "Call",
     "Rotations",
     "Client",
     "check_experiment_name",
@@ -19,6 +21,8 @@ __all__ = [
 
 __version__: str
 
+_T = TypeVar("_T")
+
 def connect(
     start: str,
     environment: Mapping[str, str],
@@ -27,8 +31,14 @@ def connect(
     workspace: str | None = None,
     ca_sha256: str | None = None,
 ) -> tuple[Client, dict[str, Any]]: ...
-def write_config(directory: str, address: str, ca_sha256: str, workspace: str) -> str: ...
+def write_config(directory: str, address: str, ca_sha256: str, workspace: str) -> os.PathLike[str]: ...
 def check_experiment_name(name: str) -> None: ...
+
+@final
+class Call:
+    def __new__(cls) -> Call: ...
+    def run(self, work: Callable[[], _T]) -> _T: ...
+    def give_up(self) -> None: ...
 
 @final
 class Client:
@@ -73,7 +83,7 @@ class Logs:
 class Broker:
     def __new__(cls, socket: str) -> Broker: ...
     @property
-    def socket(self) -> str: ...
+    def socket(self) -> os.PathLike[str]: ...
     def context(self) -> dict[str, Any]: ...
     def get_secret(self, name: str, refresh: bool, rank: int, timeout_ms: int | None) -> str: ...
     def get_secrets(

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 _noted_undeclared = False
 
+#: The options that an engine takes, by name, with what each does. Compute targets are served by the process engine, which
+#: takes none.
+_ENGINE_OPTIONS: dict[str, str] = {}
+
 
 def submit(experiment: Experiment, config: ScriptRunConfig, tags: Mapping[str, str] | None) -> Run:
     """Submits one run."""
@@ -58,7 +62,7 @@ def submit(experiment: Experiment, config: ScriptRunConfig, tags: Mapping[str, s
 def plan(config: ScriptRunConfig) -> dict[str, Any]:
     """The submission's body as far as the configuration decides it. Refuses what can not work, before anything is sent."""
     shared = config.run_config or RunConfiguration()
-    _refuse_what_is_not_there(shared)
+    _refuse_what_is_not_there(shared, config)
     compute = config.compute_target if config.compute_target is not None else shared.target
     compute = str(getattr(compute, "name", compute) or "local")
     environment = config.environment or shared.environment
@@ -67,7 +71,7 @@ def plan(config: ScriptRunConfig) -> dict[str, Any]:
         "program": _program(config, shared),
         "compute": compute,
         "resources": on_the_wire(config.resources, shared.max_run_duration_seconds if duration is None else duration),
-        "engine_options": {str(k): str(v) for k, v in (config.engine_options or {}).items()},
+        "engine_options": _engine_options(config.engine_options),
         "environment": text_variables({**shared.environment_variables, **environment.environment_variables}),
     }
     _add_environment(body, environment, compute.lower() == "local")
@@ -99,6 +103,18 @@ def _program(config: ScriptRunConfig, shared: RunConfiguration) -> dict[str, Any
     return {"command": {"argv": argv}}
 
 
+def _engine_options(options: Mapping[str, object] | None) -> dict[str, str]:
+    unknown = sorted(str(name) for name in options or {} if str(name) not in _ENGINE_OPTIONS)
+    if unknown:
+        takes = ", ".join(_ENGINE_OPTIONS) or "none"
+        raise UserErrorException(
+            f"engine_options has {', '.join(unknown)}, which no engine takes: compute targets are served by the process engine, "
+            f"and the options that it takes are: {takes}. What a run needs goes into resources, variables into "
+            "environment.environment_variables, and modules to be loaded into a command=[...] that loads them"
+        )
+    return {str(name): str(value) for name, value in (options or {}).items()}
+
+
 def _texts(what: str, values: Iterable[object]) -> list[str]:
     if isinstance(values, str):
         raise UserErrorException(f"{what} must be a list, one entry for each word")
@@ -117,26 +133,33 @@ def _add_environment(body: dict[str, Any], environment: Environment, local: bool
         raise UserErrorException(
             f"the environment {environment.name} has {unbuilt}, and Kluis builds no environments. Make one where the run "
             "executes and name it: environment.python.interpreter_path = '/path/to/venv/bin/python', or "
-            "Environment.from_existing_conda_environment(...), or on a container target docker.base_image"
+            "Environment.from_existing_conda_environment(...)"
         )
-    if environment.docker.base_image is not None:
-        if local:
-            raise UserErrorException(
-                f"the environment {environment.name} has docker.base_image, and runs on this machine use no containers; "
-                "submit to a compute target with a container engine, or set python.interpreter_path instead"
-            )
-        body["engine_options"].setdefault("image", environment.docker.base_image)
+    if environment.docker.base_image is not None or environment.docker.enabled or environment.docker.use_docker:
+        raise UserErrorException(
+            f"the environment {environment.name} asks for a container, and no engine runs containers yet: the run would start "
+            "on the machine itself. Make an environment there and name it: environment.python.interpreter_path = "
+            "'/path/to/venv/bin/python'; or start the container yourself with command=['docker', 'run', ...]"
+        )
     interpreter = environment.python.interpreter_path
     if interpreter in (None, "", "python"):
         # Azure ML's default says as little as none at all.
         interpreter = (sys.executable or None) if local else None
     if environment._conda_environment is not None:
-        if local:
-            interpreter = _conda.interpreter(environment._conda_environment)
-        else:
-            body["engine_options"].setdefault("conda_env", environment._conda_environment)
+        interpreter = _conda_interpreter(environment._conda_environment, local)
     if interpreter is not None and "script" in body["program"]:
         body["python"] = interpreter
+
+
+def _conda_interpreter(name: str, local: bool) -> str:
+    if local:
+        return _conda.interpreter(name)
+    if os.path.isabs(name):
+        return os.path.join(name, "bin", "python")
+    raise UserErrorException(
+        f"the conda environment {name} can not be found by its name on another machine; give its path there: "
+        f"Environment.from_existing_conda_environment(..., '/opt/conda/envs/{name}'), or environment.python.interpreter_path"
+    )
 
 
 def _add_secrets(body: dict[str, Any], config: ScriptRunConfig) -> None:
@@ -154,7 +177,22 @@ def _add_secrets(body: dict[str, Any], config: ScriptRunConfig) -> None:
     body["secret_files"] = dict(config.secret_files or {})
 
 
-def _refuse_what_is_not_there(shared: RunConfiguration) -> None:
+def _refuse_what_is_not_there(shared: RunConfiguration, config: ScriptRunConfig) -> None:
+    if config.distributed_job_config is not None:
+        raise UserErrorException(
+            "distributed_job_config is not supported: start the ranks from the script, for example with "
+            "command=['torchrun', '--nproc-per-node', '4', 'train.py']"
+        )
+    if config.resume_from is not None:
+        raise UserErrorException(
+            "resume_from is not supported: download the other run's files first (Run.get(...).download_files()), and give the "
+            "script their place as an argument"
+        )
+    if shared.docker.use_docker or shared.docker.enabled or getattr(config.docker_runtime_config, "use_docker", False):
+        raise UserErrorException(
+            "no engine runs containers yet, and the run would start on the machine itself: leave use_docker out and name an "
+            "interpreter, environment.python.interpreter_path; or start the container yourself with command=[...]"
+        )
     if shared.communicator not in (None, "None"):
         raise UserErrorException(
             f"the communicator {shared.communicator} is not supported: start the ranks from the script, for example with "

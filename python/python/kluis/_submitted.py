@@ -13,13 +13,17 @@ from .run import _STATUS, Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import IO, Any, List, NoReturn
 
     from .experiment import Experiment
 
 _current: dict[str, _SubmittedRun] = {}
+
+#: Who says which rank this is, the most particular first: torchrun and its like, Slurm, Open MPI, MPICH. Kluis itself knows
+#: only the node, so its own variable comes last.
+_RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", "KLUIS_RANK")
 
 
 def current(socket: str) -> _SubmittedRun:
@@ -31,8 +35,8 @@ def current(socket: str) -> _SubmittedRun:
 
 
 def _rank() -> int:
-    # Read anew each time: a launcher of ranks may set it after this module was imported.
-    for variable in ("KLUIS_RANK", "RANK"):
+    # Read anew each time: what starts the ranks may set it after this module was imported.
+    for variable in _RANKS:
         text = os.environ.get(variable, "")
         if text.isdecimal():
             return int(text)
@@ -53,8 +57,12 @@ class _SubmittedRun(Run):
         self._child_number = number
         self._parent = parent
         self._child_name: str | None = None
-        self._ended = False
+        self._ended: str | None = None
         self._context: dict[str, Any] | None = None
+        # What this process has reported. Of a child run nobody else in the run can say more.
+        self._made: list[_SubmittedRun] = []
+        self._tags: dict[str, str] = {}
+        self._properties: dict[str, str] = {}
 
     # ---- which run -------------------------------------------------------------------------------------------------
 
@@ -98,7 +106,7 @@ class _SubmittedRun(Run):
 
     @property
     def rank(self) -> int:
-        """This process's rank among the run's: ``KLUIS_RANK``, else ``RANK``, else 0."""
+        """This process's rank among the run's, as torchrun, Slurm or MPI say it; else the node's number, from 0."""
         return _rank()
 
     # ---- secrets ---------------------------------------------------------------------------------------------------
@@ -138,15 +146,19 @@ class _SubmittedRun(Run):
         upload_image(self, name, path, plot)
 
     def get_tags(self) -> dict[str, str]:
-        if self._child is not None:
-            self._not_inside("get_tags of a child run")
-        return self._broker.status()[1]
+        return dict(self._tags) if self._child is not None else self._broker.status()[1]
 
     def get_properties(self) -> dict[str, str]:
-        self._not_inside("get_properties")
+        if self._child is None:
+            self._not_inside("get_properties")
+        return dict(self._properties)
 
     def _change(self, **change: Any) -> None:
         self._broker.change(self._child, change)
+        self._tags.update(change.get("tags", {}))
+        for key in change.get("remove_tags", ()):
+            self._tags.pop(key, None)
+        self._properties.update(change.get("properties", {}))
 
     def upload_file(self, name: str, path_or_stream: str | os.PathLike[str] | IO[bytes], datastore_name: None = None) -> None:
         from ._inside import upload_file
@@ -184,6 +196,8 @@ class _SubmittedRun(Run):
         child = _SubmittedRun(self._broker, made, number, self)
         child._context = self._context
         child._child_name = name
+        child._tags.update(tags)
+        self._made.append(child)
         return child
 
     def complete(self, _set_status: bool = True) -> None:
@@ -195,14 +209,21 @@ class _SubmittedRun(Run):
 
     def cancel(self) -> None:
         if self._child is None:
-            self._not_inside("cancel")
+            import logging
+
+            # As Azure ML's: a script that calls it goes on.
+            logging.getLogger("kluis").warning(
+                "kluis: cancel() inside the run changes nothing: a run ends with its process; leave with sys.exit(), or "
+                "cancel it where it was submitted"
+            )
+            return
         self._end("canceled", None)
 
     def _end(self, status: str, reason: str | None) -> None:
         self._broker.flush()
-        if self._child is not None and not self._ended:
+        if self._child is not None and self._ended is None:
             self._broker.end_child(self._child, status, reason)
-            self._ended = True
+            self._ended = status
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -216,9 +237,8 @@ class _SubmittedRun(Run):
     # ---- watching --------------------------------------------------------------------------------------------------
 
     def get_status(self) -> str:
-        if self._child is not None:
-            self._not_inside("get_status of a child run")
-        return _STATUS.get(self._broker.status()[0], "Running")
+        status = (self._ended or "running") if self._child is not None else self._broker.status()[0]
+        return _STATUS.get(status, "Running")
 
     def get_details(self) -> dict[str, Any]:
         from ._inside import details
@@ -236,14 +256,26 @@ class _SubmittedRun(Run):
         self._not_inside("get_metrics")
 
     def get_children(
-        self, recursive: bool = False, tags: Any = None, properties: Any = None, type: Any = None, status: Any = None
-    ) -> NoReturn:
-        self._not_inside("get_children")
+        self,
+        recursive: bool = False,
+        tags: str | Mapping[str, str] | None = None,
+        properties: Mapping[str, str] | None = None,
+        type: str | None = None,
+        status: str | None = None,
+        _rehydrate_runs: bool = True,
+    ) -> Iterator[Run]:
+        """The child runs that this process made, newest first."""
+        from .experiment import has_tags
+
+        for child in reversed(self._made):
+            wanted = status is None or child.get_status().lower() == status.lower()
+            if wanted and has_tags(child._tags, tags) and has_tags(child._properties, properties):
+                yield child
 
     def get_file_names(self) -> NoReturn:
         self._not_inside("get_file_names")
 
-    def download_file(self, name: str, output_file_path: Any = None) -> NoReturn:
+    def download_file(self, name: str, output_file_path: Any = None, _validate_checksum: bool = False) -> NoReturn:
         self._not_inside("download_file")
 
     def download_files(

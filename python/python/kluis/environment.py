@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 
 class PythonSection:
@@ -23,9 +24,11 @@ class PythonSection:
 
 
 class DockerSection:
-    """Which image, on compute targets whose engine runs containers."""
+    """Which image. No engine runs containers yet: submitting with one is refused, with the alternative."""
 
     def __init__(self) -> None:
+        self.enabled = False
+        self.use_docker = False
         self.base_image: str | None = None
         #: Not built: submitting with it is refused.
         self.base_dockerfile: str | None = None
@@ -37,7 +40,7 @@ class Environment:
     Variables are for settings. A secret comes by ``get_secret``, or by ``ScriptRunConfig(secret_env=...)``.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, **_unused: Any) -> None:
         self.name = name
         self.environment_variables: dict[str, str] = {}
         self.python = PythonSection()
@@ -47,16 +50,24 @@ class Environment:
 
     @staticmethod
     def from_existing_conda_environment(name: str, conda_environment_name: str) -> Environment:
-        """A conda environment that exists on the machine where the run executes."""
+        """A conda environment that exists on the machine where the run executes: its path, or for ``local`` its name."""
         environment = Environment(name)
         environment._conda_environment = conda_environment_name
         return environment
 
     @staticmethod
-    def from_docker_image(name: str, image: str) -> Environment:
-        """An image that exists, for compute targets whose engine runs containers."""
+    def from_docker_image(
+        name: str,
+        image: str,
+        container_registry: object = None,
+        conda_specification: str | os.PathLike[str] | None = None,
+        pip_requirements: str | os.PathLike[str] | None = None,
+    ) -> Environment:
+        """An image that exists. No engine runs containers yet: submitting with one is refused."""
         environment = Environment(name)
         environment.docker.base_image = image
+        if conda_specification is not None or pip_requirements is not None:
+            environment._unbuilt = "an image with packages to be added"
         return environment
 
     @staticmethod
@@ -70,9 +81,19 @@ class Environment:
         return Environment._not_built(name, f"the conda specification {os.fspath(file_path)}")
 
     @staticmethod
-    def from_dockerfile(name: str, dockerfile: str | os.PathLike[str]) -> Environment:
+    def from_dockerfile(
+        name: str,
+        dockerfile: str | os.PathLike[str],
+        conda_specification: str | os.PathLike[str] | None = None,
+        pip_requirements: str | os.PathLike[str] | None = None,
+    ) -> Environment:
         """Not built: submitting with it is refused."""
-        return Environment._not_built(name, "the Dockerfile")
+        return Environment._not_built(name, "a Dockerfile")
+
+    @staticmethod
+    def from_docker_build_context(name: str, docker_build_context: object) -> Environment:
+        """Not built: submitting with it is refused."""
+        return Environment._not_built(name, "a Docker build context")
 
     def clone(self, new_name: str) -> Environment:
         """A copy under another name, which can be changed on its own."""

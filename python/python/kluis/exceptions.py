@@ -1,7 +1,8 @@
 """Errors, each with what was attempted and what to do.
 
-Every code of the server's API has a class here, named after it; the native module picks it by the code, so a new code
-needs a class and nothing else. Scripts written for Azure ML find their names too: :class:`ServiceException` with
+Every code of the server's API has a class here, named after it, with the status that the server answers it with
+(`crates/server/src/error.rs`; a test holds the two together). The native module picks the class by the code, so a new
+code needs a class and nothing else. Scripts written for Azure ML find their names too: :class:`ServiceException` with
 ``status_code`` and ``message``, :class:`UserErrorException`, :class:`RunEnvironmentException` and
 :class:`ActivityFailedException`. No error ever holds a secret's value.
 """
@@ -101,6 +102,12 @@ class Unauthenticated(ServiceException, UserErrorException):
     code, status_code = "unauthenticated", 401
 
 
+class ClockSkew(Unauthenticated):
+    """A launcher's request was refused for its clock; it takes the server's time and asks again."""
+
+    code = "clock_skew"
+
+
 class Forbidden(ServiceException, UserErrorException):
     """The caller is known and may not do this."""
 
@@ -152,7 +159,7 @@ class SecretDeleted(Conflict):
 class RevisionConflict(Conflict):
     """Somebody changed it in between."""
 
-    code, status_code = "revision_conflict", 412
+    code = "revision_conflict"
 
 
 class TicketNotConfirmed(Conflict):
@@ -173,10 +180,16 @@ class RunCompromised(Forbidden):
     code = "compromised"
 
 
-class RunEnded(Forbidden):
+class RunEnded(Conflict):
     """The run has ended and reads nothing any more."""
 
     code = "run_ended"
+
+
+class RunCanceled(RunEnded):
+    """The run was canceled and reads nothing any more."""
+
+    code = "run_canceled"
 
 
 class RunUnresponsive(Conflict):
@@ -200,7 +213,7 @@ class StorageFull(ServiceException):
 class Inconsistent(ServiceException):
     """The server's data contradicts itself and was not used."""
 
-    code, status_code = "inconsistent", 500
+    code, status_code = "inconsistent", 409
 
 
 class InternalError(ServiceException):
@@ -230,7 +243,7 @@ class UnexpectedAnswer(ServiceException):
 class VersionSkew(ServiceException):
     """Client and server are more than one minor version apart."""
 
-    code, status_code = "version_skew", 426
+    code, status_code = "version_skew", 400
 
 
 def _subclasses(of: type[ServiceException]) -> list[type[ServiceException]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, List
+from typing import TYPE_CHECKING, Any, List, NoReturn
 
 from . import _native
+from .exceptions import UserErrorException
 
 if TYPE_CHECKING:
     from .run import Run
@@ -16,7 +18,17 @@ if TYPE_CHECKING:
 class Experiment:
     """An experiment. It comes into being with its first run; making this object asks the server nothing."""
 
-    def __init__(self, workspace: Workspace, name: str) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        name: str,
+        _skip_name_validation: bool = False,
+        _id: str | None = None,
+        _archived_time: object = None,
+        _create_in_cloud: bool = True,
+        _experiment_dto: object = None,
+        **_unused: Any,
+    ) -> None:
         _native.check_experiment_name(name)
         self._workspace = workspace
         self._name = name
@@ -31,16 +43,27 @@ class Experiment:
         """The workspace it belongs to."""
         return self._workspace
 
-    def submit(self, config: ScriptRunConfig, tags: Mapping[str, str] | None = None) -> Run:
+    def submit(self, config: ScriptRunConfig, tags: Mapping[str, str] | None = None, **ignored: Any) -> Run:
         """Submits a run and returns at once; :meth:`kluis.Run.wait_for_completion` waits.
 
         Refuses before anything is sent: a script that does not exist, an environment that would have to be built, a
         snapshot with links out of its folder; and on the server's word: a declared secret that is missing or that the
-        submitter may not read, and a source tree that holds a value of this vault.
+        submitter may not read, and a source tree that holds a value of this vault. Other keywords, which Azure ML hands
+        on to its service, are ignored with a warning that names them.
         """
         from ._submit import submit
 
+        if ignored:
+            logging.getLogger("kluis").warning("kluis: submit ignores %s", ", ".join(sorted(ignored)))
         return submit(self, config, tags)
+
+    def start_logging(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not here: a run is submitted, or started by ``kluis exec``."""
+        raise UserErrorException(
+            "there are no interactive runs: submit the script with Experiment.submit; or start what you have with `kluis exec "
+            "-- python ...`, inside which Run.get_context() is the run; or leave it out, and Run.get_context() prints what "
+            "it would have logged"
+        )
 
     def get_runs(
         self,
@@ -64,8 +87,10 @@ class Experiment:
                 yield from run.get_children(recursive=True, tags=tags, properties=properties)
 
     @staticmethod
-    def list(workspace: Workspace, experiment_name: str | None = None) -> List[Experiment]:
-        """The workspace's experiments, or the one with this name."""
+    def list(
+        workspace: Workspace, experiment_name: str | None = None, view_type: str = "ActiveOnly", tags: object = None
+    ) -> List[Experiment]:
+        """The workspace's experiments, or the one with this name. They have no tags and are not archived."""
         found = workspace.experiments
         return [e for name, e in found.items() if experiment_name is None or name.lower() == experiment_name.lower()]
 

@@ -76,6 +76,36 @@ class Keyvault:
                 return content_type
         raise SecretNotFound(f"there is no secret `{name}` in the workspace {self._workspace.name}")
 
+    async def aget_secret(self, name: str, version: str | None = None) -> str:
+        """:meth:`get_secret` without blocking the event loop. Cancelling it ends the read within a moment."""
+        from ._async import call
+
+        return await call(self.get_secret, name, version)
+
+    async def aget_secrets(self, secrets: Sequence[str]) -> dict[str, str | None]:
+        """:meth:`get_secrets` without blocking the event loop."""
+        from ._async import call
+
+        return await call(self.get_secrets, secrets)
+
+    async def aget_secret_content_type(self, name: str) -> str | None:
+        """:meth:`get_secret_content_type` without blocking the event loop."""
+        from ._async import call
+
+        return await call(self.get_secret_content_type, name)
+
+    async def alist_secrets(self) -> list[dict[str, str]]:
+        """:meth:`list_secrets` without blocking the event loop."""
+        from ._async import call
+
+        return await call(self.list_secrets)
+
+    async def alist_secret_versions(self, name: str) -> list[dict[str, Any]]:
+        """:meth:`list_secret_versions` without blocking the event loop."""
+        from ._async import call
+
+        return await call(self.list_secret_versions, name)
+
     def list_secrets(self) -> list[dict[str, str]]:
         """The names, each as ``{"name": ...}``; :meth:`list_secret_versions` has more."""
         return [{"name": view["name"]} for view in self._client.secret_list(self._workspace.name)]

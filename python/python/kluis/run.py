@@ -40,7 +40,13 @@ class Run:
     """
 
     def __init__(
-        self, experiment: Experiment, run_id: str, outputs: None = None, *, _view: dict[str, Any] | None = None
+        self,
+        experiment: Experiment,
+        run_id: str,
+        outputs: None = None,
+        *,
+        _view: dict[str, Any] | None = None,
+        **_unused: Any,
     ) -> None:
         self._experiment = experiment
         self._id = run_id
@@ -75,6 +81,11 @@ class Run:
 
         return current_offline()
 
+    @classmethod
+    def get_submitted_run(cls, **_unused: Any) -> Run:
+        """:meth:`get_context` with ``allow_offline=False``."""
+        return cls.get_context(allow_offline=False)
+
     @staticmethod
     def get(workspace: Workspace, run_id: str) -> Run:
         """The run with this id."""
@@ -91,6 +102,7 @@ class Run:
         properties: Mapping[str, str] | None = None,
         status: str | None = None,
         include_children: bool = False,
+        _rehydrate_runs: bool = True,
     ) -> Iterator[Run]:
         """The experiment's runs, newest first. The other arguments are those of :meth:`kluis.Experiment.get_runs`."""
         for run in experiment.get_runs(type=type, tags=tags, properties=properties, include_children=include_children):
@@ -184,18 +196,18 @@ class Run:
         return self._workspace.get_default_keyvault().get_secrets(secrets)
 
     async def aget_secret(self, name: str, refresh: bool = False, timeout: float | None = None) -> str:
-        """:meth:`get_secret` without blocking the event loop."""
-        from asyncio import to_thread
+        """:meth:`get_secret` without blocking the event loop. Cancelling it ends the read within a moment."""
+        from ._async import call
 
-        return await to_thread(self.get_secret, name, refresh, timeout)
+        return await call(self.get_secret, name, refresh, timeout)
 
     async def aget_secrets(
         self, secrets: Sequence[str], refresh: bool = False, timeout: float | None = None
     ) -> dict[str, str | None]:
         """:meth:`get_secrets` without blocking the event loop."""
-        from asyncio import to_thread
+        from ._async import call
 
-        return await to_thread(self.get_secrets, secrets, refresh, timeout)
+        return await call(self.get_secrets, secrets, refresh, timeout)
 
     def on_rotate(self, callback: Callable[[List[str]], object]) -> Callable[[], None]:
         """Calls ``callback(names)`` from a thread of its own when secrets that this run has read get a newer version.
@@ -258,6 +270,20 @@ class Run:
         """Uploads a file among the run's files. What lies in ``./outputs`` at the end is uploaded without it."""
         raise self._only_inside("upload_file")
 
+    def upload_files(
+        self,
+        names: Sequence[str],
+        paths: Sequence[str | os.PathLike[str]],
+        return_artifacts: bool = False,
+        timeout_seconds: float | None = None,
+        datastore_name: None = None,
+    ) -> None:
+        """Uploads several files, each under the name at its place."""
+        if isinstance(names, str) or isinstance(paths, str) or len(names) != len(paths):
+            raise ValueError("upload_files takes a list of names and a list of as many paths")
+        for name, path in zip(names, paths):
+            self.upload_file(name, path)
+
     def upload_folder(self, name: str, path: str | os.PathLike[str], datastore_name: None = None) -> None:
         """Uploads a folder with everything in it."""
         raise self._only_inside("upload_folder")
@@ -289,7 +315,7 @@ class Run:
         raise self._only_inside("fail")
 
     def cancel(self) -> None:
-        """Asks for the run's end: SIGTERM, and 30 seconds later SIGKILL."""
+        """Asks for the run's end: SIGTERM, and 30 seconds later SIGKILL. Inside the run it only warns, as Azure ML's."""
         self._view = self._client.run_cancel(self._workspace.name, self._id)
 
     def __enter__(self) -> Run:
@@ -351,8 +377,9 @@ class Run:
         properties: Mapping[str, str] | None = None,
         type: str | None = None,
         status: str | None = None,
+        _rehydrate_runs: bool = True,
     ) -> Iterator[Run]:
-        """The child runs, newest first."""
+        """The child runs, newest first. In a run: those that this process made."""
         from .experiment import has_tags
 
         views = self._client.run_list(self._workspace.name, None, self._id)
@@ -370,7 +397,9 @@ class Run:
 
         return names(self)
 
-    def download_file(self, name: str, output_file_path: str | os.PathLike[str] | None = None) -> None:
+    def download_file(
+        self, name: str, output_file_path: str | os.PathLike[str] | None = None, _validate_checksum: bool = False
+    ) -> None:
         """Downloads one file, to its own name in the working directory unless told otherwise."""
         from ._files import download
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .environment import Environment
+from .environment import DockerSection, Environment
 
 
 class RunConfiguration:
@@ -17,7 +17,9 @@ class RunConfiguration:
         framework: str | None = None,
         communicator: str | None = None,
         conda_dependencies: object = None,
-        *,
+        _history_enabled: object = None,
+        _path: object = None,
+        _name: object = None,
         command: str | Sequence[str] | None = None,
     ) -> None:
         self.script = script
@@ -27,6 +29,8 @@ class RunConfiguration:
         self.target = "local"
         self.environment = Environment("default")
         self.environment.python.conda_dependencies = conda_dependencies
+        #: ``use_docker`` is refused at submit: no engine runs containers yet.
+        self.docker = DockerSection()
         self.framework = framework or "Python"
         #: Not there yet: submitting with one is refused.
         self.communicator = communicator

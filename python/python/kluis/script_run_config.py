@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .environment import Environment
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 class ScriptRunConfig:
     """One submission. Nothing is checked before :meth:`kluis.Experiment.submit`.
 
+    The arguments up to ``docker_runtime_config`` stand in Azure ML's order; those that mean nothing here are refused at
+    submit when they would have changed what runs, with the alternative.
+
     - ``source_directory`` is packed as the run's snapshot; ``script`` lies in it, with ``arguments``; or ``command`` is
       run instead (a text goes through ``sh``, a list is taken as it is).
     - ``compute_target``: a name; ``None`` or ``"local"`` is this machine.
@@ -22,7 +25,7 @@ class ScriptRunConfig:
     - ``secret_env``: variable to secret; ``secret_files``: path, in the run's private folder of secrets, to secret. Both
       declare the secret too. They are for programs that can read a password in no other way.
     - ``resources``: ``gpus``, ``cpus``, ``memory`` (``"16GiB"``), ``time`` (``"2h"``); ``max_run_duration_seconds`` wins
-      over ``time``. ``engine_options`` go to the compute target's engine, which has a list of those it allows.
+      over ``time``. ``engine_options`` are for the compute target's engine; those that no engine takes are refused.
     - ``keep_links=True`` stores links that lead out of the tree, unread, instead of refusing the tree.
     """
 
@@ -32,10 +35,14 @@ class ScriptRunConfig:
         script: str | None = None,
         arguments: Sequence[object] | None = None,
         run_config: RunConfiguration | None = None,
+        _telemetry_values: object = None,
         compute_target: str | ComputeTarget | None = None,
         environment: Environment | None = None,
-        command: str | Sequence[object] | None = None,
+        distributed_job_config: Any = None,
+        resume_from: Any = None,
         max_run_duration_seconds: float | None = None,
+        command: str | Sequence[object] | None = None,
+        docker_runtime_config: Any = None,
         *,
         secrets: Sequence[str] | None = None,
         secret_env: Mapping[str, str] | None = None,
@@ -50,8 +57,11 @@ class ScriptRunConfig:
         self.run_config = run_config
         self.compute_target = compute_target
         self.environment = environment
-        self.command = command
+        self.distributed_job_config = distributed_job_config
+        self.resume_from = resume_from
         self.max_run_duration_seconds = max_run_duration_seconds
+        self.command = command
+        self.docker_runtime_config = docker_runtime_config
         self.secrets = secrets
         self.secret_env = secret_env
         self.secret_files = secret_files

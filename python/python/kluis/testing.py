@@ -284,7 +284,17 @@ def fake_run(
         if len(folder) > _MAX_SOCKET_PATH:
             raise UserErrorException("no folder with a path short enough for a UNIX socket; set TMPDIR to a shorter one")
     path = os.path.join(folder, "run.sock")
-    variables = {"KLUIS_RUN_SOCKET": path, "KLUIS_RUN_ID": fake.id, "KLUIS_ATTEMPT": "1"}
+    # What a launcher tells its run's processes (crates/launch/src/environment.rs).
+    variables = {
+        "KLUIS_RUN_ID": fake.id,
+        "KLUIS_RUN_DIR": folder,
+        "KLUIS_ATTEMPT": "1",
+        "KLUIS_RANK": "0",
+        "KLUIS_WORLD_SIZE": "1",
+        "KLUIS_RUN_SOCKET": path,
+        "KLUIS_WORKSPACE": workspace,
+        "KLUIS_EXPERIMENT": experiment,
+    }
     before = {name: os.environ.get(name) for name in variables}
     launcher = _Launcher(path, fake)
     thread = threading.Thread(target=launcher.serve_forever, args=(0.05,), name="kluis-fake-launcher", daemon=True)

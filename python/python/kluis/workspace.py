@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING, Any, List
 
@@ -10,6 +11,8 @@ from .exceptions import Conflict, UserErrorException
 from .keyvault import Keyvault
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .experiment import Experiment
     from .run import Run
 
@@ -46,21 +49,53 @@ class ComputeTarget:
 class Workspace:
     """A workspace of the server that one is signed in to.
 
-    Get one by :meth:`from_config`, :meth:`get` or :meth:`create`.
+    Get one by :meth:`from_config`, :meth:`get` or :meth:`create`. Arguments that mean something to Azure only
+    (subscription, resource group, ``auth`` and the like) are accepted, so that old scripts run as they are. Subscription
+    and resource group are echoed; who one is, is decided by Kluis's own login.
     """
 
     def __init__(
-        self, name: str, *, _client: _native.Client, _found: dict[str, Any] | None = None, _view: dict[str, Any] | None = None
+        self,
+        subscription_id: str | None = None,
+        resource_group: str | None = None,
+        workspace_name: str | None = None,
+        auth: object = None,
+        _location: str | None = None,
+        _disable_service_check: bool = False,
+        _workspace_id: str | None = None,
+        sku: str = "basic",
+        tags: Mapping[str, str] | None = None,
+        _cloud: str = "AzureCloud",
+        *,
+        address: str | None = None,
+        ca_sha256: str | None = None,
     ) -> None:
-        self._name = name
-        self._client = _client
-        self._found = _found or {}
-        self._view = _view
+        """The same as :meth:`get`, in the form that Azure ML's scripts know."""
+        if workspace_name is None:
+            raise TypeError("Workspace needs workspace_name; Workspace.from_config() finds it in the project's file")
+        client, found = _connect(address=address, workspace=workspace_name, ca_sha256=ca_sha256)
+        view = client.workspace_show(workspace_name)
+        self._set_up(view["name"], client, {**found, **_azure(subscription_id, resource_group)}, view)
+
+    def _set_up(
+        self, name: str, client: _native.Client, found: dict[str, Any] | None = None, view: dict[str, Any] | None = None
+    ) -> None:
+        self._name, self._client, self._found, self._view = name, client, found or {}, view
+
+    @classmethod
+    def _made(
+        cls, name: str, client: _native.Client, found: dict[str, Any] | None = None, view: dict[str, Any] | None = None
+    ) -> Workspace:
+        workspace = object.__new__(cls)
+        workspace._set_up(name, client, found, view)
+        return workspace
 
     # ---- finding one -----------------------------------------------------------------------------------------------
 
     @staticmethod
-    def from_config(path: str | os.PathLike[str] | None = None) -> Workspace:
+    def from_config(
+        path: str | os.PathLike[str] | None = None, auth: object = None, _logger: object = None, _file_name: str | None = None
+    ) -> Workspace:
         """The workspace that a project's configuration file names.
 
         ``path`` is a file, or the folder where the search starts (the working directory if not given) and goes upward:
@@ -68,35 +103,47 @@ class Workspace:
         ``KLUIS_ADDR`` and ``KLUIS_WORKSPACE`` win over it; without a file the user's own settings count. A file trusts
         nothing by itself: a login is only ever used with the server that it was made for.
         """
+        if _file_name is not None:
+            path = _find_file(path, _file_name)
         client, found = _connect(start=path)
         return Workspace._open(client, found)
 
     @staticmethod
     def get(
         name: str,
+        auth: object = None,
+        subscription_id: str | None = None,
+        resource_group: str | None = None,
+        location: str | None = None,
+        cloud: str = "AzureCloud",
+        id: str | None = None,
         *,
         address: str | None = None,
         ca_sha256: str | None = None,
-        subscription_id: str | None = None,
-        resource_group: str | None = None,
     ) -> Workspace:
         """A workspace by name, on the server that is configured or the one named here."""
         client, found = _connect(address=address, workspace=name, ca_sha256=ca_sha256)
-        found = {**found, "subscription_id": subscription_id, "resource_group": resource_group}
-        return Workspace._open(client, found)
+        return Workspace._open(client, {**found, **_azure(subscription_id, resource_group)})
 
     @staticmethod
     def create(
         name: str,
+        auth: object = None,
+        subscription_id: str | None = None,
+        resource_group: str | None = None,
+        location: str | None = None,
+        create_resource_group: bool = True,
+        sku: str = "basic",
+        tags: Mapping[str, str] | None = None,
+        friendly_name: str | None = None,
         *,
         exist_ok: bool = False,
+        show_output: bool = True,
         retention_days: int | None = None,
         require_declared_secrets: bool | None = None,
         enforce_validity: bool | None = None,
         address: str | None = None,
         ca_sha256: str | None = None,
-        subscription_id: str | None = None,
-        resource_group: str | None = None,
     ) -> Workspace:
         """Makes a workspace, whose owner one becomes. ``exist_ok=True`` returns the one that is there already.
 
@@ -105,7 +152,7 @@ class Workspace:
         ``enforce_validity=True`` refuses reads of a secret outside its validity.
         """
         client, found = _connect(address=address, workspace=name, ca_sha256=ca_sha256)
-        found = {**found, "subscription_id": subscription_id, "resource_group": resource_group}
+        found = {**found, **_azure(subscription_id, resource_group)}
         settings = {
             "retention_days": retention_days,
             "require_declared_secrets": require_declared_secrets,
@@ -117,17 +164,24 @@ class Workspace:
             if not exist_ok:
                 raise
             return Workspace._open(client, found)
-        return Workspace(view["name"], _client=client, _found=found, _view=view)
+        return Workspace._made(view["name"], client, found, view)
 
     @staticmethod
-    def list(*, address: str | None = None, ca_sha256: str | None = None) -> dict[str, List[Workspace]]:
+    def list(
+        subscription_id: str | None = None,
+        auth: object = None,
+        resource_group: str | None = None,
+        *,
+        address: str | None = None,
+        ca_sha256: str | None = None,
+    ) -> dict[str, List[Workspace]]:
         """The workspaces that one is a member of, by name.
 
         Each entry is a list, as scripts know it from Azure ML; here it always has one element.
         """
         client, found = _connect(address=address, ca_sha256=ca_sha256)
         return {
-            view["name"]: [Workspace(view["name"], _client=client, _found={**found, "workspace": view["name"]}, _view=view)]
+            view["name"]: [Workspace._made(view["name"], client, {**found, "workspace": view["name"]}, view)]
             for view in client.workspace_list()
         }
 
@@ -140,7 +194,7 @@ class Workspace:
                 "Workspace.get(name) needs none"
             )
         view = client.workspace_show(found["workspace"])
-        return cls(view["name"], _client=client, _found=found, _view=view)
+        return cls._made(view["name"], client, found, view)
 
     # ---- what it is ------------------------------------------------------------------------------------------------
 
@@ -164,27 +218,65 @@ class Workspace:
         """What an Azure ML configuration file said. Echoed; it means nothing here."""
         return self._found.get("resource_group")
 
+    @property
+    def discovery_url(self) -> str:
+        """The same as :attr:`address`."""
+        return self.address
+
+    @property
+    def location(self) -> None:
+        """``None``: a server of one's own has no region."""
+        return None
+
+    @property
+    def sku(self) -> None:
+        """``None``: there is one edition."""
+        return None
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Empty: workspaces have no tags."""
+        return {}
+
     def get_details(self) -> dict[str, Any]:
         """Id, name, address, settings, one's own role, and what an Azure ML configuration file said."""
         view = self._view = self._client.workspace_show(self.name)
         return {
             "id": view["id"],
+            "workspaceid": view["id"],
             "name": view["name"],
+            "friendlyName": view["name"],
             "address": self.address,
             "creationTime": view["created"],
             "settings": view["settings"],
             "role": view.get("role"),
             "subscriptionId": self.subscription_id,
             "resourceGroup": self.resource_group,
+            "location": self.location,
+            "sku": self.sku,
+            "tags": self.tags,
+            "discoveryUrl": self.discovery_url,
         }
 
-    def write_config(self, path: str | os.PathLike[str] | None = None) -> str:
+    def write_config(self, path: str | os.PathLike[str] | None = None, file_name: str | None = None) -> str:
         """Writes ``.kluis/config.json`` below ``path`` (the working directory if not given); returns where.
 
-        It holds an address, a certificate's fingerprint and a name, no secret: it is made to be committed.
+        It holds an address, a certificate's fingerprint and a name, no secret: it is made to be committed. A file with
+        another ``file_name`` is found by ``from_config(_file_name=...)`` only.
         """
         directory = os.path.abspath(path if path is not None else os.curdir)
-        return _native.write_config(directory, self._client.address, self._client.ca_sha256, self.name)
+        known = (self._client.address, self._client.ca_sha256, self.name)
+        if file_name in (None, "config.json"):
+            return os.fspath(_native.write_config(directory, *known))
+        assert file_name is not None
+        _check_file_name(file_name)
+        target = os.path.join(directory, ".kluis", file_name)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(f"{target}.new", "w", encoding="utf-8") as file:
+            json.dump(dict(zip(("address", "ca_sha256", "workspace"), known)), file, indent=2)
+            file.write("\n")
+        os.replace(f"{target}.new", target)
+        return target
 
     # ---- what it has -----------------------------------------------------------------------------------------------
 
@@ -231,3 +323,27 @@ def _connect(
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     place = os.path.abspath(start if start is not None else os.curdir)
     return _native.connect(place, environment, address=address, workspace=workspace, ca_sha256=ca_sha256)
+
+
+def _azure(subscription_id: str | None, resource_group: str | None) -> dict[str, Any]:
+    return {"subscription_id": subscription_id, "resource_group": resource_group}
+
+
+def _check_file_name(name: str) -> None:
+    if not name or os.path.basename(name) != name or name in (os.curdir, os.pardir):
+        raise UserErrorException(f"{name!r} is not a file's name; a folder is given as path")
+
+
+def _find_file(start: str | os.PathLike[str] | None, name: str) -> str:
+    """A configuration file with a name of its own, looked for where those with the usual names are."""
+    _check_file_name(name)
+    first = folder = os.path.abspath(start if start is not None else os.curdir)
+    while True:
+        for inner in (".kluis", ".azureml", "aml_config", ""):
+            candidate = os.path.join(folder, inner, name)
+            if os.path.isfile(candidate):
+                return candidate
+        above = os.path.dirname(folder)
+        if above == folder:
+            raise UserErrorException(f"The workspace configuration file {name} could not be found in {first} or its parents")
+        folder = above

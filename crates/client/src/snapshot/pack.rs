@@ -146,8 +146,7 @@ fn collect(
     let mut items = Vec::new();
     let mut left_out = Vec::new();
     for entry in walk.build() {
-        let entry =
-            entry.map_err(|error| SnapshotError::IgnoreFile { path: root.into(), reason: error.to_string() })?;
+        let entry = entry.map_err(|error| walk_failed(root, error))?;
         if entry.depth() == 0 {
             continue;
         }
@@ -175,6 +174,24 @@ fn collect(
     // By bytes: the same everywhere, and a folder comes before what is in it.
     items.sort_by(|a, b| a.path.cmp(&b.path));
     Ok((items, left_out))
+}
+
+/// A folder that cannot be read is told apart from a mistake in an ignore file, and named.
+fn walk_failed(root: &Path, error: ignore::Error) -> SnapshotError {
+    let path = failed_path(&error).unwrap_or(root).to_owned();
+    let reason = error.to_string();
+    match error.into_io_error() {
+        Some(source) => SnapshotError::Io { path, source },
+        None => SnapshotError::IgnoreFile { path, reason },
+    }
+}
+
+fn failed_path(error: &ignore::Error) -> Option<&Path> {
+    match error {
+        ignore::Error::WithPath { path, .. } => Some(path),
+        ignore::Error::WithDepth { err, .. } | ignore::Error::WithLineNumber { err, .. } => failed_path(err),
+        _ => None,
+    }
 }
 
 fn link(at: &Path, path: &str, links: Links) -> Result<Kind, SnapshotError> {

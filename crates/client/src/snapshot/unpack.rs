@@ -17,6 +17,9 @@ use super::{KEPT_LINK, MAX_ENTRIES, SnapshotError};
 /// The archive itself: files, and room for the headers of many small ones.
 const MAX_ARCHIVE_BYTES: u64 = 2 * MAX_SNAPSHOT_BYTES;
 
+/// What one extension header may hold, in bytes: the longest path that a system takes, and room. It is read into memory.
+const MAX_EXTENSION: u64 = 64 * 1024;
+
 /// What a snapshot holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
@@ -56,10 +59,16 @@ fn walk(packed: impl Read, folder: Option<&Path>) -> Result<Contents, SnapshotEr
     let mut archive = tar::Archive::new(bounded);
     let mut seen: HashMap<String, Kind> = HashMap::new();
     let mut contents = Contents::default();
-    for entry in archive.entries().map_err(|error| damaged(&error))? {
+    let mut extensions = Extensions::default();
+    // Raw: the library would read an extension header of any size into memory.
+    for entry in archive.entries().map_err(|error| damaged(&error))?.raw(true) {
         let mut entry = entry.map_err(|error| damaged(&error))?;
-        let kept = kept_link(&mut entry)?;
-        let path = text(&entry.path_bytes(), "has a path that is not UTF-8")?;
+        if extensions.take_in(&mut entry)? {
+            continue;
+        }
+        let Extensions { path, link, kept } = std::mem::take(&mut extensions);
+        let path = path.unwrap_or_else(|| entry.path_bytes().into_owned());
+        let path = text(&path, "has a path that is not UTF-8")?;
         let refuse = |reason| SnapshotError::Refused { entry: path.clone(), reason };
         let clean = check_path(&path).map_err(refuse)?.to_owned();
         if seen.len() >= MAX_ENTRIES {
@@ -92,7 +101,7 @@ fn walk(packed: impl Read, folder: Option<&Path>) -> Result<Contents, SnapshotEr
             }
             EntryType::Symlink => {
                 contents.links += 1;
-                let link = entry.link_name_bytes().unwrap_or_default().into_owned();
+                let link = link.unwrap_or_else(|| entry.link_name_bytes().unwrap_or_default().into_owned());
                 let link = text(&link, "has a target that is not UTF-8")?;
                 if link.is_empty() || link.contains('\0') {
                     return Err(refuse("is a link without a proper target"));
@@ -115,6 +124,9 @@ fn walk(packed: impl Read, folder: Option<&Path>) -> Result<Contents, SnapshotEr
             }
         }
     }
+    if extensions != Extensions::default() {
+        return Err(SnapshotError::Damaged("it ends with a header that describes nothing".to_owned()));
+    }
     Ok(contents)
 }
 
@@ -135,15 +147,53 @@ fn copy(entry: &mut impl Read, target: Option<&Path>, executable: bool) -> Resul
     }
 }
 
-/// Whether the packer was told to keep this link although it leads out of the tree.
-fn kept_link(entry: &mut tar::Entry<'_, impl Read>) -> Result<bool, SnapshotError> {
-    let Some(extensions) = entry.pax_extensions().map_err(|error| damaged(&error))? else { return Ok(false) };
-    for extension in extensions {
-        if extension.map_err(|error| damaged(&error))?.key() == Ok(KEPT_LINK) {
-            return Ok(true);
+/// What the headers in front of an entry say of it.
+#[derive(Default, PartialEq, Eq)]
+struct Extensions {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    /// The packer was told to keep this link although it leads out of the tree.
+    kept: bool,
+}
+
+impl Extensions {
+    /// Takes an extension header in; false when the entry is none.
+    fn take_in(&mut self, entry: &mut tar::Entry<'_, impl Read>) -> Result<bool, SnapshotError> {
+        let kind = entry.header().entry_type();
+        if !matches!(kind, EntryType::GNULongName | EntryType::GNULongLink | EntryType::XHeader) {
+            return Ok(false);
         }
+        if entry.size() > MAX_EXTENSION {
+            let entry = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            return Err(SnapshotError::Refused { entry, reason: "describes the next entry in more than 64 KiB" });
+        }
+        let mut data = Vec::new();
+        entry.read_to_end(&mut data).map_err(|error| damaged(&error))?;
+        let put = |place: &mut Option<Vec<u8>>, value: &[u8]| {
+            let value = value.strip_suffix(b"\0").unwrap_or(value).to_vec();
+            place.replace(value).is_none()
+        };
+        let first = match kind {
+            EntryType::GNULongName => put(&mut self.path, &data),
+            EntryType::GNULongLink => put(&mut self.link, &data),
+            _ => {
+                let mut first = true;
+                for extension in tar::PaxExtensions::new(&data) {
+                    let extension = extension.map_err(|error| damaged(&error))?;
+                    match extension.key() {
+                        Ok("path") => first &= put(&mut self.path, extension.value_bytes()),
+                        Ok("linkpath") => first &= put(&mut self.link, extension.value_bytes()),
+                        Ok(KEPT_LINK) => self.kept = true,
+                        // A second opinion on where the next header is.
+                        Ok("size") => return Err(SnapshotError::Damaged("it has a size outside of a header".into())),
+                        _ => {}
+                    }
+                }
+                first
+            }
+        };
+        if first { Ok(true) } else { Err(SnapshotError::Damaged("it describes an entry twice".to_owned())) }
     }
-    Ok(false)
 }
 
 fn parents(path: &str) -> impl Iterator<Item = &str> {

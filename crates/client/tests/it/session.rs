@@ -40,7 +40,7 @@ impl Checker {
             assert_eq!(session, SESSION);
         }
         if (time - SystemClock.now().millis()).abs() > 300_000 {
-            return Err(json(401, r#"{"status":401,"code":"unauthenticated","title":"clock"}"#));
+            return Err(json(401, r#"{"status":401,"code":"clock_skew","title":"clock"}"#));
         }
         let message = signed_bytes(asked.method.as_str(), &asked.address, &session, time, &asked.body);
         let key = HEXLOWER.decode(self.key.lock().unwrap().as_ref().unwrap().as_bytes()).unwrap();
@@ -117,11 +117,51 @@ async fn a_nodes_wrong_clock_does_no_harm() {
         })
         .await;
         let wrong = Timestamp::from_seconds(SystemClock.now().seconds() + off);
-        let (session, _) = redeemer(&server, Arc::new(ManualClock::at(wrong))).redeem().await.unwrap();
-        session.secrets(&ReadSecrets { names: Vec::new(), refresh: false }).await.unwrap();
+        let clock = Arc::new(ManualClock::at(wrong));
+        let (session, _) = redeemer(&server, clock.clone()).redeem().await.unwrap();
+        let read = ReadSecrets { names: Vec::new(), refresh: false };
+        session.secrets(&read).await.unwrap();
         assert_eq!(fake.asked(), 3, "refused for its clock, redeemed, read");
         assert!(session.now().since(SystemClock.now()).as_secs() < 60);
+
+        // It is put right while the session lives.
+        clock.set(SystemClock.now());
+        session.secrets(&read).await.unwrap();
+        assert_eq!(fake.asked(), 5, "refused for its clock, read");
+        session.secrets(&read).await.unwrap();
+        assert_eq!(fake.asked(), 6, "its time is known now");
     }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_while_a_session_is_open_costs_one_more_request_and_no_session() {
+    let checker = Arc::new(Checker::default());
+    let (fake, server) = Fake::usual(move |asked| match checker.check(&asked) {
+        Ok(()) if asked.address.ends_with("redeem") => opened(),
+        Ok(()) => json(200, r#"{"items":[],"missing":[]}"#),
+        Err(refusal) => refusal,
+    })
+    .await;
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let (session, _) = redeemer(&server, clock.clone()).redeem().await.unwrap();
+    let read = ReadSecrets { names: Vec::new(), refresh: false };
+    clock.advance(std::time::Duration::from_hours(2));
+    session.secrets(&read).await.unwrap();
+    assert_eq!(fake.asked(), 3, "redeemed, refused for the clock, read");
+    session.secrets(&read).await.unwrap();
+    assert_eq!(fake.asked(), 4, "the server's time is kept");
+    // A refusal that is none of the clock's is not asked again.
+    let (fake, server) = Fake::usual(|asked| {
+        if asked.address.ends_with("redeem") {
+            opened()
+        } else {
+            json(401, r#"{"status":401,"code":"unauthenticated","title":"dead"}"#)
+        }
+    })
+    .await;
+    let (session, _) = redeemer(&server, Arc::new(SystemClock)).redeem().await.unwrap();
+    assert_eq!(session.secrets(&read).await.unwrap_err().code(), Some("unauthenticated"));
+    assert_eq!(fake.asked(), 2);
 }
 
 #[tokio::test]

@@ -250,16 +250,52 @@ fn a_bomb_is_refused_by_what_it_unpacks_to() {
     let packed = builder.into_inner().unwrap().finish().unwrap();
     assert!(packed.len() < 1024 * 1024);
     assert!(matches!(verify(&packed[..]), Err(SnapshotError::Bomb { .. })));
-    // The same outside of any file: a long name without end.
-    let mut header = Header::new_gnu();
-    header.set_path("././@LongLink").unwrap();
-    header.set_entry_type(EntryType::GNULongName);
-    header.set_size(900 * 1024 * 1024);
-    header.set_cksum();
-    let mut builder = tar::Builder::new(zstd::Encoder::new(Vec::new(), 1).unwrap());
-    builder.append(&header, std::io::repeat(b'a').take(900 * 1024 * 1024)).unwrap();
-    let packed = builder.into_inner().unwrap().finish().unwrap();
-    assert!(matches!(verify(&packed[..]), Err(SnapshotError::Bomb { .. })));
+}
+
+#[test]
+fn a_header_that_describes_an_entry_is_never_read_into_memory_beyond_64_kib() {
+    for kind in [EntryType::GNULongName, EntryType::GNULongLink, EntryType::XHeader] {
+        for (length, expected) in [(100 * 1024 * 1024, "more than 64 KiB"), (64 * 1024, "")] {
+            let mut header = Header::new_gnu();
+            header.set_path("././@LongLink").unwrap();
+            header.set_entry_type(kind);
+            header.set_size(length);
+            header.set_cksum();
+            let mut builder = tar::Builder::new(zstd::Encoder::new(Vec::new(), 1).unwrap());
+            builder.append(&header, std::io::repeat(b'a').take(length)).unwrap();
+            let packed = builder.into_inner().unwrap().finish().unwrap();
+            let error = verify(&packed[..]).unwrap_err();
+            let refused = matches!(error, SnapshotError::Refused { .. });
+            assert_eq!((refused, error.to_string().contains(expected)), (!expected.is_empty(), true), "{error}");
+        }
+    }
+}
+
+#[test]
+fn long_paths_and_long_links_survive() {
+    let deep = format!("{}/{}", "d".repeat(150), "f".repeat(180));
+    let root = tree(&[(deep.as_str(), "x")]);
+    symlink(&deep, root.path().join("link")).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    unpack(Cursor::new(bytes(&packed(root.path()))), out.path()).unwrap();
+    assert_eq!(std::fs::read_to_string(out.path().join("link")).unwrap(), "x");
+}
+
+#[test]
+fn a_folder_that_can_not_be_read_is_named_and_no_mistake_in_an_ignore_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let root = tree(&[("a.py", ""), ("closed/x", "")]);
+    let closed = root.path().join("closed");
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).unwrap();
+    let outcome = packed_with(root.path(), Links::Refuse);
+    let readable = std::fs::read_dir(&closed).is_ok();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
+    match outcome {
+        Err(SnapshotError::Io { path, .. }) => assert!(path.ends_with("closed"), "{}", path.display()),
+        // Root reads everything.
+        Ok(_) if readable => {}
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -222,8 +222,8 @@ mod carrying {
         pub ticket: Plaintext,
         /// The run's own folder on this node: exists, is private (0700) and empty.
         pub work_dir: std::path::PathBuf,
-        /// Folders and files that the user's process must not see; what does not exist is skipped. The run's own
-        /// folder stays visible even inside one of them.
+        /// Folders and files that the user's process must not see: absolute, and there, or the hand-over is refused.
+        /// The run's own folder stays visible even inside one of them.
         #[serde(default)]
         pub covered: Vec<std::path::PathBuf>,
         /// The interpreter that this machine uses for scripts; the run's own wish counts when absent.

@@ -64,6 +64,7 @@ pub mod code {
     pub const INVALID_VALUE: &str = "invalid_value";
     pub const TOO_LARGE: &str = "too_large";
     pub const UNAUTHENTICATED: &str = "unauthenticated";
+    pub const CLOCK_SKEW: &str = "clock_skew";
     pub const FORBIDDEN: &str = "forbidden";
     pub const SECRET_DISABLED: &str = "secret_disabled";
     pub const SECRET_UNDECLARED: &str = "secret_undeclared";
@@ -77,6 +78,7 @@ pub mod code {
     pub const TICKET_REFUSED: &str = "ticket_refused";
     pub const COMPROMISED: &str = "compromised";
     pub const RUN_ENDED: &str = "run_ended";
+    pub const RUN_CANCELED: &str = "run_canceled";
     pub const RUN_UNRESPONSIVE: &str = "run_unresponsive";
     pub const THROTTLED: &str = "throttled";
     pub const STORAGE_FULL: &str = "storage_full";

@@ -17,13 +17,14 @@ use kluis_core::run::RunStatus;
 use tokio::sync::watch;
 
 use crate::confine::Covers;
+use crate::deliveries::Asker;
 use crate::files::{FileError, Source, output_name};
 use crate::logs::Logs;
 use crate::masking::Masking;
 use crate::membership::{Member, Stranger};
 use crate::metrics::Metrics;
 use crate::retry;
-use crate::secrets::{Asker, PATIENCE, Secrets};
+use crate::secrets::{PATIENCE, Secrets};
 
 /// The longest wait for a rotation.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
@@ -152,7 +153,7 @@ impl Desk {
     async fn change(&self, run: Option<&RunId>, change: ChangeRun) -> Result<Answer, BrokerError> {
         let change = ChangeRun {
             tags: self.masked_map(change.tags),
-            remove_tags: change.remove_tags,
+            remove_tags: change.remove_tags.into_iter().map(|key| self.masking.text(&key)).collect(),
             properties: self.masked_map(change.properties),
             display_name: change.display_name.map(|name| self.masking.text(&name)),
         };
@@ -187,9 +188,12 @@ impl Desk {
         let source = Source::seen_by(member.process, &self.covers).map_err(|error| {
             refused(code::BAD_REQUEST, format!("the asking process's files cannot be looked at: {error}"))
         })?;
-        let found = source.files(path, &name).map_err(from_file)?;
-        for (name, path) in &found.files {
-            source.upload(&self.session, run, name, path).await.map_err(from_file)?;
+        let source = Arc::new(source);
+        let found = source.list(path, &name).await.map_err(from_file)?;
+        for file in &found.files {
+            // A name can hold a value like any other text.
+            let name = self.masking.text(&file.name);
+            source.upload(&self.session, run, &name, &file.path).await.map_err(from_file)?;
         }
         if found.left_out > 0 {
             self.logs.system(&format!("{} entries of the uploaded folder {name} were left out", found.left_out));
@@ -198,6 +202,9 @@ impl Desk {
     }
 
     async fn create_child(&self, create: CreateChild) -> Result<Answer, BrokerError> {
+        if create.run.as_ref().is_some_and(|run| self.masking.text(run.as_str()) != run.as_str()) {
+            return Err(refused(code::BAD_REQUEST, "a child run's id must not hold a secret's value"));
+        }
         let create = CreateChild {
             // Chosen here when the script did not: a lost answer can then be asked for again.
             run: Some(create.run.unwrap_or_else(|| self.child_id())),

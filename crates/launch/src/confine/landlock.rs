@@ -3,18 +3,25 @@
 //!
 //! Hence its coarser limits: the folders on the way to a covered one cannot be listed, and nothing new can be made in
 //! them (with a covered folder in `/tmp`, no new file directly in `/tmp`; the run has a `TMPDIR` of its own). What the
-//! kernel's Landlock does not know yet it does not forbid, and the private folders of other runs of the same user are
-//! not hidden. Processes outside cannot be traced.
+//! kernel's Landlock does not know yet it does not forbid (before ABI 9: connecting to a socket in a covered folder), and
+//! private folders of other runs of the same user are hidden only where they lie in a covered folder. Processes outside
+//! cannot be traced.
+//!
+//! [`scope`] is Landlock's other half, and is put up behind bubblewrap too: from Linux 6.12 on, a run signals no process
+//! outside and connects to no abstract socket outside.
 
 use std::path::{Path, PathBuf};
 
-use landlock::{ABI, Access, AccessFs, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, path_beneath_rules};
+use landlock::{
+    ABI, Access, AccessFs, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope, path_beneath_rules,
+};
 
 use super::Covers;
 
 /// Confines this process, and what it becomes, for good.
 pub(super) fn restrict(covers: &Covers) -> Result<(), String> {
-    let access = AccessFs::from_all(ABI::V5);
+    // The crate leaves out what the kernel does not know.
+    let access = AccessFs::from_all(ABI::V10);
     let enforce = || {
         Ruleset::default()
             .handle_access(access)?
@@ -26,6 +33,13 @@ pub(super) fn restrict(covers: &Covers) -> Result<(), String> {
         RulesetStatus::NotEnforced => Err("this kernel has no Landlock".to_owned()),
         RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
     }
+}
+
+/// Keeps this process, and what it becomes, from signalling processes outside and from their abstract sockets. Says
+/// whether the kernel can.
+pub(super) fn scope() -> bool {
+    let enforce = || Ruleset::default().scope(Scope::Signal | Scope::AbstractUnixSocket)?.create()?.restrict_self();
+    enforce().is_ok_and(|status| status.ruleset == RulesetStatus::FullyEnforced)
 }
 
 /// Everything but the covered paths, in the fewest folders; then what is kept.
@@ -64,7 +78,7 @@ mod tests {
             std::fs::create_dir_all(root.join(folder)).unwrap();
         }
         std::os::unix::fs::symlink(root.join("a/covered"), root.join("a/link")).unwrap();
-        let covers = Covers::new(&[root.join("a/covered")], None, vec![root.join("a/covered/own")]);
+        let covers = Covers::new(&[root.join("a/covered")], None, vec![root.join("a/covered/own")]).unwrap();
         let allowed = allowed(&covers);
         let here: Vec<_> = allowed.iter().filter_map(|p| p.strip_prefix(&root).ok()).collect();
         assert_eq!(

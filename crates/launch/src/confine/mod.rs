@@ -12,8 +12,9 @@ pub(crate) mod stage;
 use std::ffi::OsString;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use kluis_core::api::agents::Confine;
 use rustix::process::Rlimit;
@@ -48,6 +49,9 @@ pub(crate) struct Covers {
     pub(crate) neighbours: Option<PathBuf>,
     /// Existing, canonical paths that stay, even inside a covered one.
     pub(crate) kept: Vec<PathBuf>,
+    /// Existing, canonical paths that can be read and not changed, for their programs are started outside the walls.
+    /// Kept so by namespaces only: under Landlock nothing new could be made in any folder on the way to them.
+    pub(crate) frozen: Vec<PathBuf>,
 }
 
 /// A program to become.
@@ -80,15 +84,16 @@ struct Plan {
     covers: Covers,
     /// Whether the input that was sent ahead is the program's terminal.
     terminal: bool,
-    /// The limit of open files: soft and hard.
+    /// The limits of open files and of locked memory: soft and hard.
     files: (Option<u64>, Option<u64>),
+    locked: (Option<u64>, Option<u64>),
     program: Program,
 }
 
 /// What a stage answers before it becomes the program; after `Ready`, the end of the stream says that it has.
 #[derive(Debug, Serialize, Deserialize)]
 enum Report {
-    Ready { pid: i32 },
+    Ready { pid: i32, scoped: bool },
     Failed { step: Step, reason: String },
 }
 
@@ -110,13 +115,34 @@ pub(crate) struct StartError {
 }
 
 impl Covers {
-    /// `covered` as the operator named it, without what does not exist.
-    pub(crate) fn new(covered: &[PathBuf], neighbours: Option<PathBuf>, kept: Vec<PathBuf>) -> Self {
-        let existing: Vec<PathBuf> = covered.iter().filter_map(|path| path.canonicalize().ok()).collect();
-        let inside_another = |path: &PathBuf| existing.iter().any(|other| path != other && path.starts_with(other));
-        let mut covered: Vec<PathBuf> = existing.iter().filter(|path| !inside_another(path)).cloned().collect();
-        covered.dedup();
-        Self { covered, neighbours, kept }
+    /// `covered` as the operator named it. A path that could not be hidden is an error and not left out: the one that is
+    /// missing now may be made while the run runs.
+    pub(crate) fn new(covered: &[PathBuf], neighbours: Option<PathBuf>, kept: Vec<PathBuf>) -> Result<Self, String> {
+        let real = |path: &PathBuf| {
+            if !path.is_absolute() {
+                return Err(format!("{} is to be hidden from the run and is not an absolute path", path.display()));
+            }
+            path.canonicalize().map_err(|e| format!("{} is to be hidden from the run: {e}", path.display()))
+        };
+        let mut covers = Self { covered: Vec::new(), neighbours, kept, frozen: Vec::new() };
+        covers.hide(covered.iter().map(real).collect::<Result<Vec<_>, _>>()?);
+        Ok(covers)
+    }
+
+    /// Hides more: existing, canonical paths.
+    pub(crate) fn hide(&mut self, more: Vec<PathBuf>) {
+        let all: Vec<PathBuf> = self.covered.drain(..).chain(more).collect();
+        let inside_another = |path: &PathBuf| all.iter().any(|other| path != other && path.starts_with(other));
+        for path in all.iter().filter(|path| !inside_another(path)) {
+            if !self.covered.contains(path) {
+                self.covered.push(path.clone());
+            }
+        }
+    }
+
+    /// Whether a path is hidden whichever wall stands.
+    pub(crate) fn hides(&self, path: &Path) -> bool {
+        self.covered.iter().any(|covered| path.starts_with(covered))
     }
 }
 
@@ -151,9 +177,35 @@ pub(crate) struct Starter {
     pub(crate) path: OsString,
     /// How many files a process of the run may have open: the launcher's own limit is higher.
     pub(crate) files: Rlimit,
+    /// How much memory a process of the run may lock.
+    pub(crate) locked: Rlimit,
+    /// What held at the first start, and is used from then on.
+    pub(crate) settled: OnceLock<Settled>,
+}
+
+/// The wall behind which a run's processes are started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settled {
+    pub(crate) wall: Wall,
+    /// Whether the kernel also keeps the run from signalling processes outside, and from their abstract sockets.
+    pub(crate) scoped: bool,
 }
 
 impl Starter {
+    /// The wall that holds here, tried with a program that does nothing; `None` when none does.
+    pub(crate) async fn settle(&self, reaper: &Reaper) -> Option<Settled> {
+        if self.settled.get().is_none() {
+            let nothing = Program {
+                argv: vec!["true".into()],
+                environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
+                folder: "/".into(),
+            };
+            let started = self.start(&nothing, Input::Empty, reaper).await.ok()?;
+            reaper.wait(started.pid).await;
+        }
+        self.settled.get().copied()
+    }
+
     /// Starts a program. With [`Confine::Auto`] the first wall that holds is taken, and trying it is the probe.
     pub(crate) async fn start(
         &self,
@@ -167,6 +219,8 @@ impl Starter {
             Confine::Landlock => &[Wall::Landlock],
             Confine::None => &[Wall::None],
         };
+        let settled = self.settled.get().map(|settled| [settled.wall]);
+        let walls = settled.as_ref().map_or(walls, |wall| &wall[..]);
         let mut reasons = Vec::new();
         for wall in walls {
             match self.start_behind(*wall, program, input, reaper).await {
@@ -217,13 +271,17 @@ impl Starter {
             covers: self.covers.clone(),
             terminal: matches!(input, Input::Terminal(_)),
             files: (self.files.current, self.files.maximum),
+            locked: (self.locked.current, self.locked.maximum),
             program: program.clone(),
         };
         ours.set_nonblocking(true).map_err(system("a socket pair"))?;
         let mut stream = UnixStream::from_std(ours).map_err(system("a socket pair"))?;
         let outcome = tokio::time::timeout(PATIENCE, handshake(&mut stream, &plan)).await.unwrap_or(Err(None));
         match outcome {
-            Ok(pid) => Ok(Started { pid, stdout, stderr, wall }),
+            Ok((pid, scoped)) => {
+                self.settled.get_or_init(|| Settled { wall, scoped });
+                Ok(Started { pid, stdout, stderr, wall })
+            }
             Err(Some(error)) => {
                 reaper.wait(first).await;
                 Err(error)
@@ -252,7 +310,7 @@ fn send_input(stage: &std::os::unix::net::UnixStream, input: Input<'_>) -> rusti
 }
 
 /// Sends the plan and hears the stage out. `Err(None)`: whatever was started ended before it had anything to say.
-async fn handshake(stream: &mut UnixStream, plan: &Plan) -> Result<i32, Option<StartError>> {
+async fn handshake(stream: &mut UnixStream, plan: &Plan) -> Result<(i32, bool), Option<StartError>> {
     use tokio::io::AsyncReadExt;
     let json = zeroize::Zeroizing::new(serde_json::to_vec(plan).expect("a plan is JSON"));
     let length = u32::try_from(json.len()).map_err(|_| Some(StartError::confine("the environment is too large")))?;
@@ -264,14 +322,14 @@ async fn handshake(stream: &mut UnixStream, plan: &Plan) -> Result<i32, Option<S
     sent.await.map_err(|_| None)?;
     let mut said = Vec::new();
     stream.read_to_end(&mut said).await.map_err(|_| None)?;
-    let mut pid = None;
+    let mut ready = None;
     for report in serde_json::Deserializer::from_slice(&said).into_iter() {
         match report.map_err(|_| None)? {
-            Report::Ready { pid: ready } => pid = Some(ready),
+            Report::Ready { pid, scoped } => ready = Some((pid, scoped)),
             Report::Failed { step, reason } => return Err(Some(StartError { step, reason })),
         }
     }
-    pid.ok_or(None)
+    ready.ok_or(None)
 }
 
 /// A pipe whose reading end is ours and whose writing end is the process's.

@@ -130,6 +130,10 @@ fn become_program(plan: &Plan, input: Option<OwnedFd>, launcher: &mut UnixStream
     if let Err(e) = setrlimit(Resource::Nofile, Rlimit { current, maximum }) {
         return system("the limit of open files", e);
     }
+    let (current, maximum) = plan.locked;
+    if let Err(e) = setrlimit(Resource::Memlock, Rlimit { current, maximum }) {
+        return system("the limit of locked memory", e);
+    }
     if plan.wall == Wall::Landlock {
         if let Err(reason) = landlock::restrict(&plan.covers) {
             return (Step::Confine, reason);
@@ -145,7 +149,9 @@ fn become_program(plan: &Plan, input: Option<OwnedFd>, launcher: &mut UnixStream
     if let Err(e) = std::env::set_current_dir(&plan.program.folder) {
         return (Step::Confine, format!("the run's folder cannot be entered: {e}"));
     }
-    report(launcher, &Report::Ready { pid: std::process::id().cast_signed() });
+    // Behind both walls: neither of them by itself stands in the way of a signal to another process of the same user.
+    let scoped = plan.wall != Wall::None && landlock::scope();
+    report(launcher, &Report::Ready { pid: std::process::id().cast_signed(), scoped });
     let Some((program, arguments)) = plan.program.argv.split_first() else {
         return (Step::Execute, "no program was named".to_owned());
     };

@@ -198,6 +198,65 @@ async fn declared_secrets_are_masked_even_if_the_run_never_asks_for_them() {
 }
 
 #[tokio::test]
+async fn a_value_too_short_to_be_masked_is_said_once() {
+    let run = Run::of_python(
+        "from kluis import Run; r = Run.get_context(); print(r.get_secret('pin')); r.get_secret('pin', refresh=True)",
+    );
+    let ended = run.await.secret("pin", "1234").finish().await;
+    assert_eq!(ended.succeeded(), "1234\n");
+    assert_eq!(ended.system().matches("`pin` has fewer than 8 bytes").count(), 1, "{}", ended.system());
+}
+
+#[tokio::test]
+async fn one_refused_declared_secret_keeps_no_other_from_being_masked() {
+    let run = Run::of_shell("echo correct horse battery staple").await;
+    let run = run.secret("a", "correct horse").secret("c", "battery staple");
+    run.fake.told().undeclared.push("b".to_owned());
+    let ended = run.context("secrets", json!(["a", "b", "c"])).finish().await;
+    assert_eq!(ended.succeeded(), "*** ***\n");
+    assert!(ended.system().contains("`b` can not be read"), "{}", ended.system());
+}
+
+#[tokio::test]
+async fn a_call_that_was_broken_off_does_not_answer_the_next_one() {
+    let script = "
+import signal, time
+from kluis import Run
+run = Run.get_context()
+def ring(*_): raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, ring)
+signal.setitimer(signal.ITIMER_REAL, 0.2)
+try:
+    run._launcher.call('wait_rotation', timeout_ms=600, after=0)
+except KeyboardInterrupt:
+    print('broken off')
+time.sleep(0.6)
+print(len(run.get_secret('db')))
+";
+    let ended = Run::of_python(script).await.secret("db", "correct horse").finish().await;
+    assert_eq!(ended.succeeded(), "broken off\n13\n");
+}
+
+#[tokio::test]
+async fn the_rank_that_a_read_is_told_with_is_the_processs_and_not_the_nodes() {
+    let script = "from kluis import Run; Run.get_context().get_secret('db')";
+    for (variable, expected) in [("RANK", 3), ("OMPI_COMM_WORLD_RANK", 3), ("OTHER", 0)] {
+        let run = Run::of_python(script).await.secret("db", "correct horse");
+        let ended = run.context("environment", json!({variable: "3"})).finish().await;
+        ended.succeeded();
+        assert_eq!(ended.fake.told().reads[0].rank, expected, "{variable}");
+    }
+}
+
+#[tokio::test]
+async fn a_read_may_ask_for_any_patience() {
+    let script = "from kluis import Run; print(len(Run.get_context()._launcher.call('get_secrets', names=['db'], \
+                  refresh=False, rank=0, timeout_ms=2**64 - 1)['items']))";
+    let ended = Run::of_python(script).await.secret("db", "correct horse").finish().await;
+    assert_eq!(ended.succeeded(), "1\n");
+}
+
+#[tokio::test]
 async fn every_other_request_reaches_the_server_masked() {
     let script = "
 from kluis import Run

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use kluis_core::run::Blame;
 use serde_json::json;
 
-use crate::harness::{Run, bwrap_works, make_private};
+use crate::harness::{Run, bwrap_works, make_private, skip};
 
 const LOOK: &str = "
 import json, os, pathlib
@@ -42,7 +42,7 @@ async fn look(confine: &str) -> serde_json::Value {
     std::fs::write(base.join("data/root.key"), "the root key").unwrap();
     let run = run
         .hand_over("confine", json!(confine))
-        .hand_over("covered", json!([base.join("data"), base.join("runs"), base.join("not-there")]))
+        .hand_over("covered", json!([base.join("data"), base.join("runs")]))
         .context("environment", json!({"BASE": base}));
     serde_json::from_str(&run.finish().await.succeeded()).unwrap()
 }
@@ -77,31 +77,29 @@ async fn under_landlock_covered_folders_are_closed_and_the_own_one_is_open() {
     assert!(seen["own"] == true && seen["here"] == true && seen["outputs"] == true, "{seen}");
 }
 
-/// A machine whose bubblewrap may not make namespaces.
-fn closed_namespaces(run: &Run) -> String {
-    let bin = run.folder.path().join("bin");
-    std::fs::create_dir(&bin).unwrap();
-    std::fs::write(bin.join("bwrap"), "#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
-        .unwrap();
-    std::fs::set_permissions(bin.join("bwrap"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display())
+/// A machine where no more namespaces can be made: a namespace with that limit.
+const CLOSED: [&str; 4] = ["unshare", "-Ur", "sh", "-c"];
+const CLOSE: &str = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$0\"";
+
+fn closed_namespaces(run: Run) -> Run {
+    run.within(&[&CLOSED[..], &[CLOSE]].concat())
 }
 
 #[tokio::test]
 async fn where_namespaces_are_closed_landlock_takes_over_and_without_either_the_run_is_refused() {
-    let run = Run::of_command(&["true"]).await;
-    let path = closed_namespaces(&run);
-    let ended = run.env("PATH", &path).finish().await;
+    if !bwrap_works() {
+        return;
+    }
+    let ended = closed_namespaces(Run::of_command(&["true"]).await).finish().await;
     ended.succeeded();
     assert!(ended.system().contains("started under Landlock"), "{}", ended.system());
     assert_eq!(ended.stderr(), "", "what bubblewrap said is not the user's");
 
-    let run = Run::of_command(&["touch", "outputs/ran"]).await;
-    let path = closed_namespaces(&run);
-    let ended = run.env("PATH", &path).hand_over("confine", json!("bwrap")).finish().await;
+    let run = closed_namespaces(Run::of_command(&["touch", "outputs/ran"]).await);
+    let ended = run.hand_over("confine", json!("bwrap")).finish().await;
     let (exit, blame, reason) = ended.end();
     assert_eq!((exit, blame), (None, Some(Blame::Kluis)));
-    assert!(reason.contains("can not be confined") && reason.contains("No permissions"), "{reason}");
+    assert!(reason.contains("can not be confined") && reason.contains("namespace"), "{reason}");
     assert!(ended.fake.told().outputs.is_empty());
 }
 
@@ -242,4 +240,193 @@ async fn the_launcher_can_not_be_traced_and_leaves_no_core() {
     assert_eq!(std::fs::metadata(proc.join("mem")).unwrap().uid(), 0);
     running.signal(rustix::process::Signal::TERM);
     running.finish().await;
+}
+
+#[tokio::test]
+async fn a_covered_path_that_could_not_be_hidden_is_refused_before_the_ticket_is_used() {
+    let missing = tempfile::tempdir().unwrap().path().join("not-there");
+    for path in [json!("data"), json!("./data"), json!(missing)] {
+        let ended = Run::of_command(&["true"]).await.hand_over("covered", json!([path])).finish().await;
+        assert!(!ended.status.success() && ended.stderr.contains("to be hidden from the run"), "{}", ended.stderr);
+        let told = ended.fake.told();
+        assert!(told.redeemed_with.is_empty() && told.end.is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_bubblewrap_that_a_run_could_have_planted_is_not_started() {
+    if !bwrap_works() {
+        return;
+    }
+    let run = Run::of_command(&["true"]).await;
+    let bin = run.folder.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let planted = bin.join("bwrap");
+    std::fs::write(&planted, format!("#!/bin/sh\ntouch {}/ran\n", bin.display())).unwrap();
+    std::fs::set_permissions(&planted, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let ended = run.env("PATH", &format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display())).finish().await;
+    ended.succeeded();
+    assert!(ended.system().contains("bubblewrap"), "{}", ended.system());
+    assert!(!bin.join("ran").exists());
+}
+
+/// A folder in memory that only this user can enter, as `XDG_RUNTIME_DIR` is.
+fn runtime_folder() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().prefix("kluis-test-runtime-").tempdir_in("/dev/shm").unwrap();
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    folder
+}
+
+#[tokio::test]
+async fn the_sessions_sockets_of_the_user_are_hidden_from_a_run() {
+    let script = "
+import os, socket
+try:
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(os.environ['BUS'])
+    print('connected')
+except OSError as e:
+    print(type(e).__name__)
+try:
+    print(sorted(os.listdir(os.path.dirname(os.environ['BUS']))))
+except OSError as e:
+    print(type(e).__name__)
+";
+    let runtime = runtime_folder();
+    let bus = runtime.path().join("bus");
+    let _bus = std::os::unix::net::UnixListener::bind(&bus).unwrap();
+    let go = async |confine: &str| {
+        let run = Run::of_python(script).await.hand_over("confine", json!(confine));
+        let run = run.env("XDG_RUNTIME_DIR", runtime.path().to_str().unwrap());
+        run.context("environment", json!({"BUS": bus})).finish().await.succeeded()
+    };
+    if bwrap_works() {
+        assert_eq!(go("bwrap").await, "FileNotFoundError\n[]\n");
+    }
+    // Before ABI 9, Landlock forbids no connection; the folder is closed all the same.
+    assert!(go("landlock").await.ends_with("PermissionError\n"));
+}
+
+#[tokio::test]
+async fn programs_that_are_started_outside_and_the_kernels_settings_can_not_be_changed_by_a_run() {
+    if !bwrap_works() {
+        return;
+    }
+    let script = "
+import os, sys
+try:
+    os.utime(os.environ['PROGRAM'])
+    print('changed')
+except OSError as e:
+    print(e.errno == 30)
+for path in [os.environ['PROGRAM'] + '-new', '/proc/sys/kernel/core_pattern']:
+    try:
+        os.close(os.open(path, os.O_WRONLY | (os.O_CREAT if path.endswith('-new') else 0)))
+        print('open', path)
+    except OSError as e:
+        print(e.errno in (1, 13, 30))
+";
+    let run = Run::of_python(script).await;
+    let environment = json!({"PROGRAM": env!("CARGO_BIN_EXE_kluis-launch")});
+    assert_eq!(run.context("environment", environment).finish().await.succeeded(), "True\n".repeat(3));
+    // What belongs to the run is its own, wherever its folder lies.
+    Run::of_shell("echo x > outputs/x && echo y > $TMPDIR/y").await.finish().await.succeeded();
+}
+
+const OUTSIDE: &str = "
+import os, signal, socket
+pid = int(os.environ['OUTSIDE'])
+def attempt(what, do):
+    try:
+        do()
+        print(what, 'done')
+    except OSError as e:
+        print(what, type(e).__name__)
+attempt('signal', lambda: os.kill(pid, signal.SIGTERM))
+attempt('launcher', lambda: os.kill(os.getppid(), signal.SIGTERM))
+attempt('environ', lambda: open('/proc/%d/environ' % pid, 'rb').read())
+attempt('memory', lambda: open('/proc/%d/mem' % pid, 'rb').close())
+attempt('root', lambda: os.listdir('/proc/%d/root/' % pid))
+attempt('socket', lambda: socket.socket(socket.AF_UNIX).connect(os.environ['NAME'].replace('@', chr(0))))
+own = socket.socket(socket.AF_UNIX)
+own.bind(chr(0) + 'kluis-own-%d' % os.getpid()); own.listen()
+attempt('own socket', lambda: socket.socket(socket.AF_UNIX).connect(chr(0) + 'kluis-own-%d' % os.getpid()))
+child = os.fork()
+if child == 0:
+    signal.pause()
+attempt('own child', lambda: os.kill(child, signal.SIGKILL))
+os.wait()
+";
+
+#[tokio::test]
+async fn a_run_reaches_no_process_outside_and_its_own_ones_as_ever() {
+    use std::os::linux::net::SocketAddrExt;
+    for confine in ["bwrap", "landlock"] {
+        if confine == "bwrap" && !bwrap_works() {
+            continue;
+        }
+        // Neither launcher nor server: those can be looked into by nobody anyway.
+        let mut outside = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let name = format!("kluis-outside-{}-{confine}", std::process::id());
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+        let _listening = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
+        let environment = json!({"OUTSIDE": outside.id().to_string(), "NAME": format!("@{name}")});
+        let run = Run::of_python(OUTSIDE).await.hand_over("confine", json!(confine));
+        let ended = run.context("environment", environment).finish().await;
+        let lives = outside.try_wait().unwrap().is_none();
+        outside.kill().unwrap();
+        outside.wait().unwrap();
+        let said = ended.stdout();
+        for closed in ["environ", "memory", "root"] {
+            assert!(said.contains(&format!("{closed} PermissionError")), "{confine}: {said}");
+        }
+        if ended.system().contains("can not keep the run from signalling") {
+            skip("this kernel's Landlock has no scopes, so signals and abstract sockets are not tested");
+            continue;
+        }
+        ended.succeeded();
+        for closed in ["signal", "launcher", "socket"] {
+            assert!(said.contains(&format!("{closed} PermissionError")), "{confine}: {said}");
+        }
+        for open in ["own socket", "own child"] {
+            assert!(said.contains(&format!("{open} done")), "{confine}: {said}");
+        }
+        assert!(lives, "{confine}");
+    }
+}
+
+#[tokio::test]
+async fn under_landlock_secret_files_lie_where_other_runs_do_not_see_them_or_nowhere() {
+    let files = |run: Run| {
+        let run = run.secret("key", "the private key").context("secret_files", json!({"key.pem": "key"}));
+        run.hand_over("confine", json!("landlock"))
+    };
+    let (exit, blame, reason) = files(Run::of_command(&["true"]).await).finish().await.end();
+    assert_eq!((exit, blame), (None, Some(Blame::Kluis)));
+    assert!(reason.contains("can not be kept from other runs"), "{reason}");
+
+    let runtime = runtime_folder();
+    // As another run of this user has it.
+    let other = runtime.path().join(format!("kluis-{}/run-1-1-1", rustix::process::geteuid().as_raw()));
+    make_private(&other);
+    std::fs::write(other.join("key.pem"), "another run's").unwrap();
+    let run = files(Run::of_shell("cat $KLUIS_SECRETS_DIR/key.pem; echo; cat $OTHER/key.pem || echo closed").await);
+    let run = run.env("XDG_RUNTIME_DIR", runtime.path().to_str().unwrap());
+    let ended = run.context("environment", json!({"OTHER": other})).finish().await;
+    assert_eq!(ended.succeeded(), "***\nclosed\n");
+}
+
+#[tokio::test]
+async fn the_launchers_keys_are_kept_out_of_swap_and_the_runs_limit_is_as_it_was() {
+    let running = Run::of_shell("ulimit -l; ulimit -Hl; echo ready; while [ ! -e stop ]; do sleep 0.05; done").await;
+    let running = running.start().await;
+    running.fake.until("the script", |told| told.logs.iter().any(|r| r.data.ends_with(b"ready\n"))).await;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", running.pid())).unwrap();
+    let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap().trim().to_owned();
+    assert_ne!(locked, "0 kB");
+    std::fs::write(running.folder.path().join("runs/test_1-1/tree/stop"), "").unwrap();
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock);
+    let shown = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |bytes| (bytes / 1024).to_string());
+    let expected = format!("{}\n{}\nready\n", shown(limit.current), shown(limit.maximum));
+    assert_eq!(running.finish().await.succeeded(), expected);
 }

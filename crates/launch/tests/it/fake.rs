@@ -223,6 +223,15 @@ async fn secrets(State(shared): Shares, body: Bytes) -> Response {
     axum::Json(json!({"items": items, "missing": missing})).into_response()
 }
 
+/// What was told before is told again when its answer has not arrived.
+fn note_reads(told: &mut Told, reads: Vec<ReadRecord>) {
+    for read in reads {
+        if told.reads.last().is_none_or(|last| last.sequence < read.sequence) {
+            told.reads.push(read);
+        }
+    }
+}
+
 async fn heartbeat(State(shared): Shares, body: Bytes) -> Response {
     let request: Heartbeat = parse(&body);
     let deadline = tokio::time::Instant::now() + Duration::from_secs(u64::from(request.wait_seconds));
@@ -230,11 +239,7 @@ async fn heartbeat(State(shared): Shares, body: Bytes) -> Response {
         let mut told = shared.told.lock().unwrap();
         told.heartbeats += 1;
         told.phases.extend(request.phase);
-        for read in request.reads {
-            if told.reads.last().is_none_or(|last| last.sequence < read.sequence) {
-                told.reads.push(read);
-            }
-        }
+        note_reads(&mut told, request.reads);
     }
     loop {
         let changed = shared.changed.notified();
@@ -323,7 +328,7 @@ async fn child(State(shared): Shares, body: Bytes) -> Response {
 async fn end(State(shared): Shares, body: Bytes) -> Response {
     let request: EndRun = parse(&body);
     let mut told = shared.told.lock().unwrap();
-    told.reads.extend(request.reads.clone());
+    note_reads(&mut told, request.reads.clone());
     told.end = Some(request);
     axum::Json(json!({})).into_response()
 }

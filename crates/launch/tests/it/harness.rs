@@ -19,6 +19,7 @@ pub(crate) struct Run {
     pub(crate) hand_over: Value,
     environment: Vec<(String, String)>,
     stdout: Stdio,
+    within: Vec<String>,
 }
 
 /// A launcher that runs.
@@ -75,7 +76,7 @@ impl Run {
             "address": fake.address, "ca_sha256": fake.pin, "ticket": "kls_tkt_test", "work_dir": work,
             "attempt": {"workspace": "default", "run": "test_1", "attempt": 1}, "grace_seconds": 2,
         });
-        Self { fake, folder, hand_over, environment: Vec::new(), stdout: Stdio::piped() }
+        Self { fake, folder, hand_over, environment: Vec::new(), within: Vec::new(), stdout: Stdio::piped() }
     }
 
     /// Changes the run's context.
@@ -109,8 +110,16 @@ impl Run {
         (run, tokio::net::UnixStream::from_std(ours).unwrap())
     }
 
+    /// Starts the launcher by way of another program, which must become it.
+    pub(crate) fn within(mut self, argv: &[&str]) -> Self {
+        self.within = argv.iter().map(|&part| part.to_owned()).collect();
+        self
+    }
+
     pub(crate) async fn start(self) -> Running {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_kluis-launch"))
+        let argv = [self.within, vec![env!("CARGO_BIN_EXE_kluis-launch").to_owned()]].concat();
+        let mut child = Command::new(&argv[0])
+            .args(&argv[1..])
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .env("HOME", "/nonexistent")
@@ -185,16 +194,21 @@ pub(crate) fn make_private(path: &Path) {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).unwrap();
 }
 
-/// Whether bubblewrap works here. A machine without it does not test the usual walls, and says so.
+/// Says aloud that something is not tested here.
 #[expect(clippy::print_stderr, clippy::disallowed_methods, reason = "a skip is said aloud, and is a failure in CI")]
+pub(crate) fn skip(why: &str) {
+    eprintln!("SKIPPED: {why}");
+    assert!(std::env::var_os("CI").is_none(), "in CI a skip is a failure");
+}
+
+/// Whether bubblewrap works here. A machine without it does not test the usual walls, and says so.
 pub(crate) fn bwrap_works() -> bool {
     let works = std::process::Command::new("bwrap")
         .args(["--unshare-user", "--dev-bind", "/", "/", "true"])
         .status()
         .is_ok_and(|status| status.success());
     if !works {
-        eprintln!("SKIPPED: bubblewrap does not work on this machine, so its walls are not tested");
-        assert!(std::env::var_os("CI").is_none(), "in CI a skip is a failure");
+        skip("bubblewrap does not work on this machine, so its walls are not tested");
     }
     works
 }

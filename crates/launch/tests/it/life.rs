@@ -145,6 +145,43 @@ async fn a_dead_session_ends_no_healthy_process_but_theft_does() {
 }
 
 #[tokio::test]
+async fn a_cancel_that_was_not_heard_in_time_ends_the_process_when_it_is() {
+    let running = Run::of_shell("echo ready; exec sleep 60").await.start().await;
+    running.fake.until("the script", |told| told.logs.iter().any(|r| r.data == b"ready\n")).await;
+    running.fake.told().refuse_heartbeats = Some("run_canceled");
+    running.fake.notice(json!({}));
+    let ended = running.finish().await;
+    assert_eq!((ended.end().0, ended.end().1), (Some(ExitStatus::Signal(15)), Some(Blame::User)));
+}
+
+#[tokio::test]
+async fn who_had_a_run_ended_is_told_by_where_it_stands() {
+    for (status, blame) in [("lost", Blame::Engine), ("compromised", Blame::Kluis), ("running", Blame::User)] {
+        let running = Run::of_shell("echo ready; exec sleep 60").await.start().await;
+        running.fake.until("the script", |told| told.logs.iter().any(|r| r.data == b"ready\n")).await;
+        running.fake.notice(json!({"status": status, "stop": "it ends here"}));
+        assert_eq!(running.finish().await.end().1, Some(blame), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_is_asked_for_after_a_good_one_changes_nothing() {
+    let running = Run::of_shell("(trap '' TERM; sleep 60) & sleep 0.2; echo over").await.start().await;
+    running.fake.until("the script", |told| told.logs.iter().any(|r| r.data == b"over\n")).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    running.signal(Signal::TERM);
+    let ended = running.finish().await;
+    assert_eq!((ended.end().0, ended.end().1), (Some(ExitStatus::Code(0)), None), "{}", ended.system());
+}
+
+#[tokio::test]
+async fn a_bad_name_for_a_secrets_file_is_the_submissions_mistake() {
+    let run = Run::of_command(&["true"]).await.secret("key", "the private key");
+    let (_, blame, reason) = run.context("secret_files", json!({"../key": "key"})).finish().await.end();
+    assert!(blame == Some(Blame::Script) && reason.contains("../key"), "{reason}");
+}
+
+#[tokio::test]
 async fn what_a_run_leaves_behind_is_ended_with_it() {
     let marker = format!("sleep 5{}", std::process::id());
     let script = format!("setsid sh -c '(trap \"\" TERM; {marker}) & exec {marker}' & sleep 0.3; echo over");
@@ -166,6 +203,21 @@ async fn the_run_dies_with_its_launcher() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), gone).await.expect("the user's process dies too");
+}
+
+#[test]
+fn sweeping_removes_what_killed_launchers_left_in_memory() {
+    use std::os::unix::fs::MetadataExt;
+    let mut dead = std::process::Command::new("true").spawn().unwrap();
+    dead.wait().unwrap();
+    let namespace = std::fs::metadata("/proc/self/ns/pid").unwrap().ino();
+    let user = rustix::process::geteuid().as_raw();
+    let runtime = tempfile::tempdir_in("/dev/shm").unwrap();
+    let left = runtime.path().join(format!("kluis-{user}/run-{namespace}-{}-17", dead.id()));
+    crate::harness::make_private(&left.join("secrets"));
+    let mut sweep = std::process::Command::new(env!("CARGO_BIN_EXE_kluis-launch"));
+    assert!(sweep.arg("sweep").env("XDG_RUNTIME_DIR", runtime.path()).status().unwrap().success());
+    assert!(!left.exists());
 }
 
 #[tokio::test]

@@ -62,6 +62,50 @@ async fn outputs_and_logs_are_uploaded_with_their_folders() {
 }
 
 #[tokio::test]
+async fn logs_are_uploaded_while_the_run_runs_and_again_when_they_change() {
+    let script = "echo one > logs/l; while [ ! -e go ]; do sleep 0.05; done; echo two >> logs/l
+                  while [ ! -e stop ]; do sleep 0.05; done";
+    let running = Run::of_shell(script).await.start().await;
+    let tree = running.folder.path().join("runs/test_1-1/tree");
+    running.fake.until("the first line", |told| told.outputs.get("logs/l").is_some_and(|l| l == b"one\n")).await;
+    std::fs::write(tree.join("go"), "").unwrap();
+    running.fake.until("the second line", |told| told.outputs["logs/l"] == b"one\ntwo\n").await;
+    std::fs::write(tree.join("stop"), "").unwrap();
+    running.finish().await.succeeded();
+}
+
+#[tokio::test]
+async fn a_value_in_a_name_leaves_neither_by_the_servers_way_nor_by_the_launchers_own_log() {
+    let script = "
+import os
+from kluis import Run, ServiceException
+run = Run.get_context()
+value = run.get_secret('db')
+open('outputs/' + value, 'w').write('x')
+os.symlink('/etc/passwd', 'outputs/out')
+run.upload_file('models/' + value + '/m', 'outputs/' + value)
+try:
+    run.upload_file('models/' + value, 'not there')
+except ServiceException as error:
+    print(error)
+try:
+    run.child_run(run_id='fold-' + value)
+except ServiceException as error:
+    print(error.code)
+run.set_tags({value: 'x'})
+run._change(remove_tags=[value])
+";
+    let ended = Run::of_python(script).await.secret("db", "correct-horse-battery").finish().await;
+    let said = ended.succeeded();
+    assert!(said.ends_with("bad_request\n"), "{said}");
+    let told = ended.fake.told();
+    assert_eq!(told.outputs.keys().collect::<Vec<_>>(), ["models/***/m", "outputs/***"]);
+    assert_eq!(told.changes.last().unwrap().remove_tags, ["***"]);
+    assert!(told.children.is_empty());
+    assert!(!ended.stderr.contains("correct-horse"), "{}", ended.stderr);
+}
+
+#[tokio::test]
 async fn the_phases_of_a_run_are_told() {
     let ended = Run::of_python("import time; time.sleep(0.3)").await.context("tags", json!({})).finish().await;
     ended.succeeded();

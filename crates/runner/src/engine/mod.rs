@@ -1,13 +1,17 @@
 //! Engines: whatever places and starts a job. An engine is given a launcher's hand-over and answers with a handle; the
 //! handle is all that is kept, so a restarted agent finds its jobs again.
 
+mod devices;
+mod leftovers;
 mod process;
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kluis_core::api::agents::{HandOver, JobSpec};
 pub use process::{ProcessEngine, find_launcher};
+
+pub(crate) use self::devices::found_devices;
 
 /// What an engine is asked to run.
 #[derive(Debug)]
@@ -18,8 +22,8 @@ pub struct Job {
     pub spec: JobSpec,
     /// Where the launcher's own messages go: a new file.
     pub log: PathBuf,
-    /// The devices of the slot that it runs in; the job sees these and no others.
-    pub devices: Vec<String>,
+    /// The job sees these devices and no others; `None` leaves that to the machine.
+    pub devices: Option<Vec<String>>,
     /// For a job with a console: the launcher's standard output, a connection to whoever waits for the job.
     pub connection: Option<OwnedFd>,
 }
@@ -65,6 +69,13 @@ pub trait Executor: Send + Sync + 'static {
 
     /// Where a job stands. A handle that is none of this engine's is over.
     fn status(&self, handle: &str) -> impl Future<Output = JobStatus> + Send;
+
+    /// Whether the handle is one that this engine, as it stands, can judge: not of another machine or of another boot.
+    fn is_from_here(&self, handle: &str) -> bool;
+
+    /// Ends what a job that is over left running, known by the folder that it worked in, and removes what killed launchers
+    /// left in memory. Says how many processes there were.
+    fn tidy(&self, over: Option<&Path>) -> impl Future<Output = usize> + Send;
 
     /// Ends a job: its launcher ends the user's process with grace. Of a job that is over: nothing.
     fn cancel(&self, handle: &str) -> impl Future<Output = ()> + Send;

@@ -7,15 +7,21 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use zeroize::Zeroizing;
 
-use super::{Executor, Job, JobStatus, SubmitError, Submitted};
+use super::{Executor, Job, JobStatus, SubmitError, Submitted, leftovers};
+
+/// How long removing what killed launchers left may take.
+const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs jobs as processes of this machine.
 #[derive(Debug)]
@@ -24,8 +30,9 @@ pub struct ProcessEngine {
     environment: Vec<(OsString, OsString)>,
     host: String,
     boot: String,
-    /// Our own children, which leave a status; jobs adopted from an earlier agent are not among them.
-    children: Mutex<HashMap<u32, Child>>,
+    /// Our own children by handle, which leave a status; jobs adopted from an earlier agent are not among them, and one of
+    /// them may have had a process id that is a child's now.
+    children: Mutex<HashMap<String, Child>>,
 }
 
 impl ProcessEngine {
@@ -67,8 +74,14 @@ impl ProcessEngine {
         let errors = log.try_clone().map_err(|e| unable("the launcher's log", &e))?;
         let mut command = Command::new(&self.launcher);
         command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
-        if !job.devices.is_empty() {
-            command.env("CUDA_VISIBLE_DEVICES", job.devices.join(","));
+        if let Some(devices) = &job.devices {
+            // AMD's runtime knows the first name too; its lower layer counts anew what is left, so it is told only of none.
+            for name in ["CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"] {
+                command.env(name, devices.join(","));
+            }
+            if devices.is_empty() {
+                command.env("ROCR_VISIBLE_DEVICES", "");
+            }
         }
         command.current_dir(&job.hand_over.work_dir).process_group(0);
         let mut child = command
@@ -81,10 +94,17 @@ impl ProcessEngine {
         // The hand-over is small and the pipe holds 64 KiB; a launcher that reads nothing can not hold this up for long.
         let json = Zeroizing::new(serde_json::to_vec(&job.hand_over).expect("a hand-over is plain data"));
         let handed = child.stdin.take().expect("standard input is a pipe").write_all(&json);
-        let handle = self.handle(pid);
-        self.children.lock().unwrap_or_else(PoisonError::into_inner).insert(pid, child);
-        handed.map_err(|e| unable("the hand-over to the launcher", &e))?;
-        let handle = handle.ok_or_else(|| unable("the launcher", &"it ended at once"))?;
+        let handle = match (handed, self.handle(pid)) {
+            (Ok(()), Some(handle)) => handle,
+            (handed, _) => {
+                // Nobody will ask for its status: it is ended and waited for here.
+                let _ended_already = child.kill();
+                let _status = child.wait();
+                let why = handed.err().map_or_else(|| "it ended at once".to_owned(), |e| format!("the hand-over: {e}"));
+                return Err(unable("the launcher", &why));
+            }
+        };
+        self.children.lock().unwrap_or_else(PoisonError::into_inner).insert(handle.clone(), child);
         Ok(Submitted { handle, description: format!("process {pid} on {}", self.host) })
     }
 }
@@ -95,13 +115,12 @@ impl Executor for ProcessEngine {
     }
 
     async fn status(&self, handle: &str) -> JobStatus {
-        let pid = handle.split('/').nth(1).and_then(|pid| pid.parse::<u32>().ok());
         let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(child) = pid.and_then(|pid| children.get_mut(&pid)) {
+        if let Some(child) = children.get_mut(handle) {
             return match child.try_wait() {
                 Ok(None) => JobStatus::Alive,
                 Ok(Some(status)) => {
-                    children.remove(&pid.expect("a child was found by it"));
+                    children.remove(handle);
                     JobStatus::Over { success: Some(status.success()) }
                 }
                 Err(_) => JobStatus::Over { success: None },
@@ -113,12 +132,36 @@ impl Executor for ProcessEngine {
         }
     }
 
+    fn is_from_here(&self, handle: &str) -> bool {
+        handle.split_once('/').is_some_and(|(boot, _)| boot == self.boot)
+    }
+
+    async fn tidy(&self, over: Option<&Path>) -> usize {
+        let ended = match over.map(Path::to_owned) {
+            Some(folder) => tokio::task::spawn_blocking(move || leftovers::end(&folder)).await.unwrap_or_default(),
+            None => 0,
+        };
+        let mut sweep = tokio::process::Command::new(&self.launcher);
+        sweep.arg("sweep").env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
+        sweep.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        match tokio::time::timeout(SWEEP_PATIENCE, sweep.status()).await {
+            Ok(Ok(status)) if status.success() => {}
+            outcome => tracing::debug!(?outcome, "what killed launchers left was not removed"),
+        }
+        ended
+    }
+
     async fn cancel(&self, handle: &str) {
-        let Some(pid) = self.living(handle) else { return };
-        // Without a signal call of our own: `kill` is everywhere, and cancelling is rare.
-        let sent = tokio::process::Command::new("kill").args(["-TERM", "--", &pid.to_string()]).status().await;
-        if let Err(error) = sent {
-            tracing::warn!(%error, pid, "the launcher could not be told to stop");
+        let Some(pid) = self.living(handle).and_then(|pid| Pid::from_raw(pid.cast_signed())) else { return };
+        let told = match pidfd_open(pid, PidfdFlags::empty()) {
+            // Looked at again once it is held: the id may have come to mean another process.
+            Ok(held) if self.living(handle).is_some() => pidfd_send_signal(held, Signal::TERM),
+            Ok(_) | Err(Errno::SRCH) => Ok(()),
+            Err(Errno::NOSYS) => kill_process(pid, Signal::TERM),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = told {
+            tracing::warn!(%error, %handle, "the launcher could not be told to stop");
         }
     }
 }
@@ -137,10 +180,13 @@ fn start_time(pid: u32) -> Option<u64> {
 
 /// The launcher: as configured, else beside the running program, else in `../lib/kluis` from there.
 pub fn find_launcher(configured: Option<&Path>, program: &Path) -> Result<PathBuf, SubmitError> {
-    let found = |path: &Path| path.is_file().then(|| path.to_owned());
+    let can_run = |path: &Path| path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+    let found = |path: &Path| can_run(path).then(|| path.to_owned());
     if let Some(path) = configured {
-        return found(path)
-            .ok_or_else(|| SubmitError::Refused(format!("the launcher {} does not exist", path.display())));
+        return found(path).ok_or_else(|| {
+            let path = path.display();
+            SubmitError::Refused(format!("the launcher {path} does not exist, or can not be executed"))
+        });
     }
     let beside = program.parent().unwrap_or(Path::new("/"));
     found(&beside.join("kluis-launch")).or_else(|| found(&beside.join("../lib/kluis/kluis-launch"))).ok_or_else(|| {
@@ -166,6 +212,23 @@ mod tests {
         assert_eq!(engine.living("rubbish"), None);
     }
 
+    #[tokio::test]
+    async fn a_dead_jobs_process_id_that_a_child_has_now_is_not_that_job() {
+        let engine = ProcessEngine::new("/bin/true".into(), []);
+        let child = Command::new("sleep").arg("60").spawn().expect("started");
+        let (pid, handle) = (child.id(), engine.handle(child.id()).expect("it lives"));
+        engine.children.lock().expect("unused").insert(handle.clone(), child);
+        let adopted = format!("{}/{pid}/1", engine.boot);
+        assert!(engine.is_from_here(&adopted) && !engine.is_from_here("another-boot/1/1"));
+        engine.cancel(&adopted).await;
+        assert_eq!(engine.status(&adopted).await, JobStatus::Over { success: None });
+        assert_eq!(engine.status(&handle).await, JobStatus::Alive);
+        engine.cancel(&handle).await;
+        while engine.status(&handle).await == JobStatus::Alive {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     #[test]
     fn a_login_in_the_agents_environment_does_not_reach_the_launcher() {
         let environment = [("KLUIS_TOKEN", "kls_agt_x"), ("PATH", "/bin")].map(|(k, v)| (k.into(), v.into()));
@@ -181,9 +244,15 @@ mod tests {
         std::fs::create_dir_all(&lib).expect("made");
         let program = bin.join("kluis");
         assert!(find_launcher(None, &program).expect_err("none there").to_string().contains("--launcher"));
+        let executable = |path: PathBuf| {
+            std::fs::write(&path, "").expect("written");
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("made executable");
+        };
         std::fs::write(lib.join("kluis-launch"), "").expect("written");
+        assert!(find_launcher(None, &program).is_err(), "a file that can not be executed is no launcher");
+        executable(lib.join("kluis-launch"));
         assert!(find_launcher(None, &program).expect("in lib").ends_with("lib/kluis/kluis-launch"));
-        std::fs::write(bin.join("kluis-launch"), "").expect("written");
+        executable(bin.join("kluis-launch"));
         assert_eq!(find_launcher(None, &program).expect("beside"), bin.join("kluis-launch"));
         assert!(find_launcher(Some(Path::new("/nowhere")), &program).is_err());
     }

@@ -93,9 +93,13 @@ fn grow(out: &mut Zeroizing<Vec<u8>>, more: usize) {
     }
 }
 
-/// Parses JSON after a look at its shape.
+/// Parses a JSON object after a look at its shape.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     check_shape(body)?;
+    // serde takes a list for an object whose fields come in order; we never said that we do.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(Error::bad_request("the JSON is a list where an object was expected"));
+    }
     serde_json::from_slice(body).map_err(|e| of_serde(&e))
 }
 
@@ -203,7 +207,8 @@ mod tests {
             (r#"{"value":"hunter2"} hunter2"#, "not JSON"),
             (r#"{"value":"hunter2","value":"hunter2"}"#, "duplicate field `value`"),
             (r"{}", "missing field `value`"),
-            (r"[]", "another type"),
+            (r"[]", "a list where an object was expected"),
+            (r#" ["hunter2"]"#, "a list where an object was expected"),
             ("\"hunter2\"", "another type"),
             (r#"{"value":"v","attributes":{"expires":"hunter2"}}"#, "RFC 3339"),
             ("hunter2", "not JSON"),
@@ -236,7 +241,7 @@ mod tests {
         assert!(refused::<serde_json::Value>(&bomb).contains("byte 80"));
         let text = format!("\"{}\\\"{}\"", "[".repeat(50), "{".repeat(50));
         assert!(parse::<String>(text.as_bytes()).is_ok());
-        let fits = format!("{}{}", "[".repeat(MAX_JSON_DEPTH), "]".repeat(MAX_JSON_DEPTH));
+        let fits = format!("{}1{}", r#"{"a":"#.repeat(MAX_JSON_DEPTH), "}".repeat(MAX_JSON_DEPTH));
         assert!(parse::<serde_json::Value>(fits.as_bytes()).is_ok());
     }
 

@@ -9,20 +9,32 @@ use object_store::path::Path as ObjectPath;
 
 use super::{BlobError, Blobs, pieces};
 
+/// A stored blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Whose.
+    pub workspace: WorkspaceId,
+    /// Which.
+    pub blob: BlobId,
+    /// When it was written, as the folder says.
+    pub written: Timestamp,
+}
+
 impl Blobs {
     /// The blobs that were written before this moment. Pieces of uploads and half-written files of that age are deleted
     /// on the way.
-    pub async fn older_than(&self, before: Timestamp) -> Result<Vec<(WorkspaceId, BlobId)>, BlobError> {
+    pub async fn older_than(&self, before: Timestamp) -> Result<Vec<Stored>, BlobError> {
         let mut blobs = Vec::new();
         let mut objects = self.objects.list(None);
         while let Some(object) = objects.try_next().await.map_err(|e| self.failed(e))? {
-            if object.last_modified.timestamp_millis() >= before.millis() {
+            let written = Timestamp::from_millis(object.last_modified.timestamp_millis());
+            if written >= before {
                 continue;
             }
             if pieces::is_piece(&object.location) {
                 self.remove(&object.location).await?;
-            } else if let Some(blob) = parse(&object.location) {
-                blobs.push(blob);
+            } else if let Some((workspace, blob)) = parse(&object.location) {
+                blobs.push(Stored { workspace, blob, written });
             }
         }
         self.uploads.forget();
@@ -85,7 +97,8 @@ mod tests {
         assert_eq!(blobs.arrived(upload).await.unwrap(), 1);
 
         let later = Timestamp::from_millis(i64::MAX / 2);
-        assert_eq!(blobs.older_than(later).await.unwrap(), [(W, id)]);
+        let found = blobs.older_than(later).await.unwrap();
+        assert_eq!(found.iter().map(|b| (b.workspace, b.blob)).collect::<Vec<_>>(), [(W, id)]);
         assert!(!half.exists());
         assert_eq!(blobs.arrived(upload).await.unwrap(), 0);
         assert_eq!(blobs.get(W, id).await.unwrap(), b"x", "finding is not deleting");

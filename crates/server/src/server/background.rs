@@ -4,22 +4,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kluis_core::clock::Timestamp;
-use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::{Certificate, keep};
 use crate::app::App;
 use crate::config::TlsSource;
 use crate::error::Result;
+use crate::steady::SteadyClock;
 use crate::tls::{self, Leaf};
 
 /// How often the house is kept.
 const ROUND: Duration = Duration::from_mins(1);
-/// How long the wall clock must have gone evenly before anything is destroyed by it.
-const STEADY: Duration = Duration::from_mins(10);
-/// How far wall clock and timers may part between two rounds.
-const DRIFT: Duration = Duration::from_secs(5);
 
 /// Starts everything; it ends when the server stops.
 pub(super) fn start(app: &App, certificate: Certificate, tls: TlsSource, tasks: &TaskTracker) {
@@ -49,43 +44,24 @@ async fn rounds(app: App, mut certificate: Certificate, tls: TlsSource) {
     log("key wear", app.workspaces().count_wear().await);
     loop {
         log("rewrapping", app.workspaces().rewrap_all().await);
-        if clock.look(app.now()) {
-            log("purging", app.secrets().purge_due().await);
-        }
-        log("forgetting expired logins", app.identity().forget_expired().await);
+        destroy(&app, &mut clock).await;
         renew(&app, &mut certificate, &tls).await;
         tokio::time::sleep(ROUND).await;
+    }
+}
+
+/// What goes for good when its time is over: a clock that jumped ahead, and is put right afterwards, takes nothing with it.
+async fn destroy(app: &App, clock: &mut SteadyClock) {
+    clock.jumped(app.now());
+    if clock.is_steady() {
+        log("purging", app.secrets().purge_due().await);
+        log("forgetting expired logins", app.identity().forget_expired().await);
     }
 }
 
 fn log(what: &'static str, result: Result<()>) {
     if let Err(e) = result {
         tracing::error!(error = %e, what, "work in the background failed; it is tried again");
-    }
-}
-
-/// Destroying by a clock that jumped would destroy too early. Only a clock that has gone evenly for a while counts.
-struct SteadyClock {
-    wall: Timestamp,
-    timer: Instant,
-    since: Instant,
-}
-
-impl SteadyClock {
-    fn new(now: Timestamp) -> Self {
-        let timer = Instant::now();
-        Self { wall: now, timer, since: timer }
-    }
-
-    fn look(&mut self, now: Timestamp) -> bool {
-        let by_timer = self.timer.elapsed();
-        let by_wall = now.since(self.wall);
-        if now < self.wall || by_wall.abs_diff(by_timer) > DRIFT {
-            tracing::warn!("the clock jumped; nothing is purged until it has gone evenly for ten minutes");
-            self.since = Instant::now();
-        }
-        (self.wall, self.timer) = (now, Instant::now());
-        self.since.elapsed() >= STEADY
     }
 }
 
@@ -126,33 +102,66 @@ pub(super) fn modified(path: &PathBuf) -> Option<std::time::SystemTime> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Arc;
+
+    use kluis_core::access::PrincipalKind;
+    use kluis_core::api::identity::{CreateInvite, CreateToken, RedeemInvite};
+    use kluis_core::clock::{ManualClock, Timestamp};
+    use kluis_core::name::PrincipalName;
+
     use super::*;
+    use crate::{Server, ServerOptions};
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_destroyed_by_a_clock_that_jumped() {
-        let mut wall = Timestamp::from_seconds(1_000_000);
-        let mut clock = SteadyClock::new(wall);
-        let mut pass = async |minutes: u64, jump: u64| {
-            let mut steady = false;
-            for minute in 0..minutes {
-                tokio::time::advance(ROUND).await;
-                wall = wall.plus(ROUND + Duration::from_secs(if minute == 0 { jump } else { 0 }));
-                steady = clock.look(wall);
-            }
-            steady
+    async fn a_clock_that_jumps_ahead_and_is_put_right_takes_no_login_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = Timestamp::from_seconds(1_795_530_000);
+        let wall = Arc::new(ManualClock::at(start));
+        let mut options = ServerOptions::new(folder.path().join("data"), PrincipalName::parse("owner").unwrap());
+        options.clock = wall.clone();
+        let (app, first) = Server::open(&options).await.unwrap();
+        let owner = app.sign_in(first.unwrap().token.expose(), HERE).await.unwrap();
+        let create = CreateToken { label: "a day".into(), life_seconds: Some(24 * 3600) };
+        let token = app.identity().token_create(&owner, &create).await.unwrap().token;
+        let invite = CreateInvite {
+            name: PrincipalName::parse("ada").unwrap(),
+            kind: PrincipalKind::User,
+            membership: None,
+            compute: None,
+            life_seconds: None,
         };
-        assert!(!pass(9, 0).await);
-        assert!(pass(1, 0).await);
-        assert!(!pass(9, 100 * 24 * 3600).await, "a jump of a hundred days destroys nothing");
-        assert!(pass(2, 0).await);
-    }
+        let code = app.identity().invite(&owner, &invite).await.unwrap().code;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_clock_that_was_set_back_starts_anew() {
-        let wall = Timestamp::from_seconds(1_000_000);
-        let mut clock = SteadyClock::new(wall);
-        tokio::time::advance(STEADY).await;
-        assert!(clock.look(wall.plus(STEADY)));
-        assert!(!clock.look(wall));
+        let mut clock = SteadyClock::new(app.now());
+        tokio::time::advance(Duration::from_hours(1)).await;
+        wall.set(start.plus(Duration::from_hours(1)));
+        destroy(&app, &mut clock).await;
+        wall.set(start.plus(Duration::from_hours(100 * 24)));
+        for _ in 0..9 {
+            destroy(&app, &mut clock).await;
+            tokio::time::advance(ROUND).await;
+            wall.advance(ROUND);
+        }
+        assert!(app.sign_in(token.expose(), HERE).await.is_err(), "by that clock it is over");
+        wall.set(start.plus(Duration::from_hours(2)));
+        destroy(&app, &mut clock).await;
+        app.sign_in(token.expose(), HERE).await.expect("it is still there");
+        let redeem = RedeemInvite { code, label: "x".into() };
+        app.identity().login_invite(&redeem, HERE).await.expect("it is still there");
+
+        // What is over by a clock that goes evenly is forgotten.
+        wall.set(start.plus(Duration::from_hours(48)));
+        destroy(&app, &mut clock).await;
+        for _ in 0..11 {
+            tokio::time::advance(ROUND).await;
+            wall.advance(ROUND);
+            destroy(&app, &mut clock).await;
+        }
+        wall.set(start);
+        assert!(app.sign_in(token.expose(), HERE).await.is_err(), "setting the clock back does not bring it back");
+        app.store.close();
     }
 }

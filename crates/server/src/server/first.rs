@@ -64,10 +64,11 @@ pub(super) async fn start(options: &ServerOptions, store: Store) -> Result<Opene
         name: ComputeName::parse(COMPUTE).expect("a constant name"),
         open: false,
         created: now,
+        revision: 1,
         last_seen: None,
         queued: 0,
     };
-    let audit = records(now, &owner, &owner_token, &workspace.workspace, &compute)
+    let audit = records(now, &owner, &owner_token, &workspace.workspace.row, &compute)
         .into_iter()
         .map(|record| vault.audit_entry(record))
         .collect();
@@ -85,7 +86,7 @@ pub(super) async fn start(options: &ServerOptions, store: Store) -> Result<Opene
         owner: authenticated(&vault, owner.clone(), owner.canonical()),
         owner_token: authenticated(&vault, owner_token.clone(), owner_token.canonical()),
         workspace,
-        compute,
+        compute: authenticated(&vault, compute.clone(), compute.canonical()),
     };
     store.installation_create(Write { authority: By::server(), audit, change: create }).await?;
     let installation = store
@@ -106,14 +107,16 @@ fn workspace(
     let id = WorkspaceId::generate(&*options.rng);
     let key = vault.workspace_key_create(id)?;
     vault.workspace_key_load(&key, true)?;
+    let workspace = Workspace {
+        id,
+        name: WorkspaceName::parse(WORKSPACE).expect("a constant name"),
+        created: now,
+        settings: kluis_core::api::workspaces::WorkspaceSettings::default(),
+        deleted: None,
+        revision: 1,
+    };
     Ok(WorkspaceInsert {
-        workspace: Workspace {
-            id,
-            name: WorkspaceName::parse(WORKSPACE).expect("a constant name"),
-            created: now,
-            settings: kluis_core::api::workspaces::WorkspaceSettings::default(),
-            revision: 1,
-        },
+        workspace: authenticated(vault, workspace.clone(), workspace.canonical()),
         key: WorkspaceKeyRow { workspace: id, id: key.id, wrapped: key.wrapped, current: true, created: now },
         owner: grant(vault, owner, Scope::Workspace(id)),
     })
@@ -144,6 +147,7 @@ fn records(
         AuditRecord { token: Some(token.id), ..subject(AuditAction::TokenIssued) },
         AuditRecord {
             workspace: Some(workspace.id),
+            revision: Some(workspace.revision),
             name: Some(workspace.name.to_string()),
             ..record(AuditAction::WorkspaceCreated)
         },
@@ -152,7 +156,11 @@ fn records(
             name: Some(Role::Owner.as_str().into()),
             ..subject(AuditAction::GrantSet)
         },
-        AuditRecord { name: Some(compute.name.to_string()), ..record(AuditAction::ComputeCreated) },
+        AuditRecord {
+            revision: Some(compute.revision),
+            name: Some(compute.name.to_string()),
+            ..record(AuditAction::ComputeCreated)
+        },
         record(AuditAction::ServerStarted),
     ]
 }

@@ -30,6 +30,8 @@ pub mod sweep;
 
 pub use sweep::watch;
 
+/// How many nodes an attempt has, and so how many tickets. One, until an engine places more.
+pub(super) const NODES: u32 = 1;
 /// The most attempts in an answer.
 const PAGE: u32 = kluis_core::api::MAX_PAGE;
 
@@ -75,7 +77,7 @@ impl Attempts<'_> {
         if compute.is_local() {
             return Ok(Standing::Owner(caller.id()));
         }
-        let row = self.app.store.compute_by_name(compute).await?;
+        let row = self.app.compute_named(compute).await?;
         match row {
             Some(row) if caller.may(Action::ComputeServe, Resource::Compute(row.id)) => Ok(Standing::Agent),
             Some(row) if row.open || caller.may(Action::ComputeUse, Resource::Compute(row.id)) => {
@@ -90,7 +92,7 @@ impl Attempts<'_> {
 
     /// An attempt that the caller may speak for: of a target it serves, or one of its own runs that it leased itself.
     async fn attempt_of(&self, caller: &Caller, id: &AttemptId) -> Result<AttemptRow> {
-        let found = match self.app.store.workspace_by_name(&id.workspace).await? {
+        let found = match self.app.workspace_named(&id.workspace).await? {
             Some(workspace) => self.app.store.attempt_get(workspace.id, &id.run, id.attempt).await?,
             None => None,
         };
@@ -101,14 +103,19 @@ impl Attempts<'_> {
             return Ok(row);
         }
         self.app.refused(caller, workspace, Action::ComputeServe).await?;
-        Err(Error::NotFound("attempt"))
+        match workspace {
+            Some(id) if caller.may(Action::RunRead, Resource::Workspace(id)) => Err(Error::Forbidden(
+                "speak for an attempt: only its compute target's agent does, or who leased their own",
+            )),
+            _ => Err(Error::NotFound("attempt")),
+        }
     }
 
     async fn speaks_for(&self, caller: &Caller, row: &AttemptRow) -> Result<bool> {
         let may_use = if row.compute.is_local() {
             true
         } else {
-            let compute = self.app.store.compute_by_name(&row.compute).await?;
+            let compute = self.app.compute_named(&row.compute).await?;
             let Some(compute) = compute else { return Ok(false) };
             if caller.may(Action::ComputeServe, Resource::Compute(compute.id)) {
                 return Ok(true);
@@ -117,8 +124,9 @@ impl Attempts<'_> {
         };
         // Having leased it is not enough: an agent that serves no more speaks for nobody's run but its own.
         let own = async || {
-            let run = self.app.store.run_get(row.workspace, &row.run).await?;
-            Ok::<_, Error>(run.is_some_and(|run| run.submitted_by == caller.id()))
+            let Some(run) = self.app.store.run_get(row.workspace, &row.run).await? else { return Ok(false) };
+            self.app.submitted(&run)?;
+            Ok::<_, Error>(run.submitted_by == caller.id())
         };
         Ok(may_use && row.agent == caller.id() && own().await?)
     }

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 impl App {
     /// The workspace of this name, for a caller that may do this in it.
     pub async fn workspace_for(&self, caller: &Caller, name: &WorkspaceName, action: Action) -> Result<Workspace> {
-        let Some(workspace) = self.store.workspace_by_name(name).await? else {
+        let Some(workspace) = self.workspace_named(name).await? else {
             self.refused(caller, None, action).await?;
             return Err(Error::NotFound("workspace"));
         };

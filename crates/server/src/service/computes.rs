@@ -30,7 +30,7 @@ impl App {
 
     /// A compute target that the caller may submit runs to. [`Error::NotFound`] when it may not know of it.
     pub async fn compute_to_use(&self, caller: &Caller, name: &ComputeName) -> Result<ComputeRow> {
-        let row = self.store.compute_by_name(name).await?.ok_or(Error::NotFound("compute target"))?;
+        let row = self.compute_named(name).await?.ok_or(Error::NotFound("compute target"))?;
         if row.open || caller.may(Action::ComputeUse, Resource::Compute(row.id)) {
             return Ok(row);
         }
@@ -51,12 +51,17 @@ impl Computes<'_> {
             name: create.name.clone(),
             open: create.open,
             created: self.app.now(),
+            revision: 1,
             last_seen: None,
             queued: 0,
         };
-        let record =
-            AuditRecord { name: Some(row.name.to_string()), ..caller.record(row.created, AuditAction::ComputeCreated) };
-        let write = Write::new(caller.authority(), self.app.vault.audit_entry(record), row.clone());
+        let record = AuditRecord {
+            revision: Some(row.revision),
+            name: Some(row.name.to_string()),
+            ..caller.record(row.created, AuditAction::ComputeCreated)
+        };
+        let change = self.app.authenticated(row.clone(), ComputeRow::canonical);
+        let write = Write::new(caller.authority(), self.app.vault.audit_entry(record), change);
         self.app.store.compute_insert(write).await?;
         Ok(view(row))
     }
@@ -65,13 +70,16 @@ impl Computes<'_> {
     pub async fn list(&self, caller: &Caller, page: &PageQuery) -> Result<Page<ComputeView>> {
         let after = After { after: page.after.clone(), limit: limit(page.limit)? };
         let listed = self.app.store.compute_list(after).await?;
-        let items = listed.items.into_iter().filter(|c| sees(&caller.known, c)).map(view).collect();
+        let verified =
+            |row| self.app.compute_verified(row).inspect_err(|error| tracing::error!(%error, "left out of a list"));
+        let rows = listed.items.into_iter().filter_map(|row| verified(row).ok());
+        let items = rows.filter(|c| sees(&caller.known, c)).map(view).collect();
         Ok(Page { items, next: listed.next })
     }
 
     /// One compute target.
     pub async fn show(&self, caller: &Caller, name: &ComputeName) -> Result<ComputeView> {
-        let found = self.app.store.compute_by_name(name).await?.filter(|c| sees(&caller.known, c));
+        let found = self.app.compute_named(name).await?.filter(|c| sees(&caller.known, c));
         found.map(view).ok_or(Error::NotFound("compute target"))
     }
 
@@ -79,6 +87,7 @@ impl Computes<'_> {
     pub async fn delete(&self, caller: &Caller, name: &ComputeName) -> Result<()> {
         let row = self.managed(caller, name).await?;
         let record = AuditRecord {
+            revision: Some(row.revision),
             name: Some(row.name.to_string()),
             ..caller.record(self.app.now(), AuditAction::ComputeDeleted)
         };
@@ -137,7 +146,7 @@ impl Computes<'_> {
 
     async fn managed(&self, caller: &Caller, name: &ComputeName) -> Result<ComputeRow> {
         self.app.authorize(caller, Action::ComputeManage, Resource::Installation).await?;
-        self.app.store.compute_by_name(name).await?.ok_or(Error::NotFound("compute target"))
+        self.app.compute_named(name).await?.ok_or(Error::NotFound("compute target"))
     }
 }
 

@@ -50,10 +50,10 @@ impl Identity<'_> {
         loop {
             let page = self.app.store.workspace_list(Some(caller.id()), After { after, limit: 200 }).await?;
             for listed in page.items {
-                let id = listed.workspace.id;
+                let Some(workspace) = self.app.workspace_listed(listed.workspace) else { continue };
                 // The role as the verified grants say it, not as the list does.
-                if let Some(role) = role_in(&caller.known, Scope::Workspace(id)) {
-                    workspaces.push(Membership { workspace: listed.workspace.name, role });
+                if let Some(role) = role_in(&caller.known, Scope::Workspace(workspace.id)) {
+                    workspaces.push(Membership { workspace: workspace.name, role });
                 }
             }
             after = page.next;

@@ -50,8 +50,8 @@ impl App {
         Sessions { app: self }
     }
 
-    /// The id of a session: a keyed hash of everything that the session grants. Whoever can only write to the database
-    /// can not make a session, nor give one another key, submitter or list of secrets.
+    /// The id of a session: a keyed hash of everything that the session grants (docs/format.md). Whoever can only write to
+    /// the database can not make a session, nor give one another key, submitter or list of secrets.
     pub(crate) fn session_id(&self, granted: &Granted<'_>) -> SessionId {
         let canonical = Canonical::new("kluis/session/1")
             .bytes(granted.workspace.as_bytes())
@@ -105,7 +105,7 @@ impl Sessions<'_> {
         if read.names.is_empty() || read.names.len() > MAX_BATCH {
             return Err(Error::bad_request(format!("`names` has 1 to {MAX_BATCH} entries")));
         }
-        let workspace = self.app.store.workspace_get(row.workspace).await?.ok_or(Error::NotFound("workspace"))?;
+        let workspace = self.app.workspace_of(row.workspace).await?.ok_or(Error::NotFound("workspace"))?;
         let reader = RunReader {
             workspace: &workspace,
             run: session.run_authority(),
@@ -121,8 +121,11 @@ impl Sessions<'_> {
     /// The tree that the run was submitted with.
     pub async fn snapshot(&self, session: &SessionCaller) -> Result<BlobStream> {
         alive(&session.row)?;
+        if session.row.status.is_terminal() {
+            return Err(ended(session.row.status));
+        }
         let run = self.run_of(&session.row).await?;
-        let snapshot = run.spec.and_then(|spec| spec.snapshot).ok_or(Error::NotFound("snapshot"))?;
+        let snapshot = self.app.submitted(&run)?.snapshot.ok_or(Error::NotFound("snapshot"))?;
         Ok(self.app.blobs.open(session.row.workspace, snapshot).await?)
     }
 
@@ -273,6 +276,12 @@ mod tests {
         };
         row.id = app.session_id(&granted);
         assert!(app.session_ok(&row));
+        // By docs/format.md.
+        let c = |fields: &[&[u8]]| fields.iter().flat_map(|f| [&(f.len() as u32).to_be_bytes(), *f].concat()).collect();
+        let (attempt, node) = (1_u64.to_be_bytes(), 0_u64.to_be_bytes());
+        let start: [&[u8]; 7] = [b"kluis/session/1", &[1; 16], b"churn_1_aa", &attempt, &node, &[2; 32], &[3; 16]];
+        let by_the_page: Vec<u8> = c(&[&start[..], &[&b"declared"[..], b"a", b"b"]].concat());
+        assert_eq!(row.id.as_bytes()[..], app.vault.mac(&by_the_page).0[..16]);
         let changes: [Change; 8] = [
             |r| r.public_key = [9; 32],
             |r| r.submitted_by = PrincipalId::from_bytes([9; 16]),

@@ -11,8 +11,8 @@ use kluis_core::api::{Page, PageQuery};
 use kluis_core::audit::{AuditAction, AuditRecord};
 use kluis_core::id::WorkspaceId;
 use kluis_core::name::WorkspaceName;
-use kluis_store::workspaces::{Workspace, WorkspaceDelete, WorkspaceInsert, WorkspaceKeyRow};
-use kluis_store::{After, Write};
+use kluis_store::workspaces::{Workspace, WorkspaceInsert, WorkspaceKeyRow};
+use kluis_store::{After, Authenticated, Write};
 
 use super::identity::role_in;
 use crate::api::limit;
@@ -34,6 +34,12 @@ impl App {
     pub fn workspaces(&self) -> Workspaces<'_> {
         Workspaces { app: self }
     }
+
+    /// A workspace of a list. A damaged one is left out, and in the log.
+    pub(crate) fn workspace_listed(&self, workspace: Authenticated<Workspace>) -> Option<Workspace> {
+        let verified = self.workspace_verified(workspace);
+        verified.inspect_err(|error| tracing::error!(%error, "left out of a list")).ok()
+    }
 }
 
 impl Workspaces<'_> {
@@ -43,8 +49,14 @@ impl Workspaces<'_> {
         check(&create.settings)?;
         let now = self.app.now();
         let id = WorkspaceId::generate(&*self.app.rng);
-        let workspace =
-            Workspace { id, name: create.name.clone(), created: now, settings: create.settings, revision: 1 };
+        let workspace = Workspace {
+            id,
+            name: create.name.clone(),
+            created: now,
+            settings: create.settings,
+            deleted: None,
+            revision: 1,
+        };
         let owner = Grant {
             principal: caller.id(),
             scope: Scope::Workspace(id),
@@ -71,7 +83,7 @@ impl Workspaces<'_> {
         // Into the ring before the commit: whoever finds the workspace can seal in it.
         self.app.vault.workspace_key_load(&key, true)?;
         let change = WorkspaceInsert {
-            workspace: workspace.clone(),
+            workspace: self.app.authenticated(workspace.clone(), Workspace::canonical),
             key: WorkspaceKeyRow { workspace: id, id: key.id, wrapped: key.wrapped, current: true, created: now },
             owner: self.app.authenticated(owner, Grant::canonical),
         };
@@ -93,8 +105,9 @@ impl Workspaces<'_> {
         let items = listed
             .items
             .into_iter()
-            .filter(|l| caller.known.sees(Resource::Workspace(l.workspace.id)))
-            .map(|l| seen_by(&caller.known, l.workspace))
+            .filter(|l| caller.known.sees(Resource::Workspace(l.workspace.row.id)))
+            .filter_map(|l| self.app.workspace_listed(l.workspace))
+            .map(|workspace| seen_by(&caller.known, workspace))
             .collect();
         Ok(Page { items, next: listed.next })
     }
@@ -124,21 +137,25 @@ impl Workspaces<'_> {
             revision: Some(workspace.revision),
             ..caller.record(self.app.now(), AuditAction::WorkspaceChanged)
         };
-        let write = Write::new(caller.authority(), self.app.vault.audit_entry(record), workspace.clone());
+        let change = self.app.authenticated(workspace.clone(), Workspace::canonical);
+        let write = Write::new(caller.authority(), self.app.vault.audit_entry(record), change);
         self.app.store.workspace_change(write).await.map_err(|e| Error::from(e).missing("workspace"))?;
         Ok(seen_by(&caller.known, workspace))
     }
 
     /// Deletes a workspace with everything in it. Refused while a run of it lives.
     pub async fn delete(&self, caller: &Caller, name: &WorkspaceName) -> Result<()> {
-        let workspace = self.app.workspace_for(caller, name, Action::WorkspaceManage).await?;
+        let mut workspace = self.app.workspace_for(caller, name, Action::WorkspaceManage).await?;
         let now = self.app.now();
+        workspace.deleted = Some(now);
+        workspace.revision += 1;
         let record = AuditRecord {
             workspace: Some(workspace.id),
+            revision: Some(workspace.revision),
             name: Some(workspace.name.to_string()),
             ..caller.record(now, AuditAction::WorkspaceDeleted)
         };
-        let change = WorkspaceDelete { workspace: workspace.id, now };
+        let change = self.app.authenticated(workspace, Workspace::canonical);
         let write = Write::new(caller.authority(), self.app.vault.audit_entry(record), change);
         self.app.store.workspace_delete(write).await.map_err(|e| Error::from(e).missing("workspace"))?;
         Ok(())

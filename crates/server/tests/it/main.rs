@@ -13,6 +13,7 @@ mod principals;
 mod process;
 mod runs;
 mod session;
+mod tampering;
 mod tokens;
 mod workspaces;
 mod world;

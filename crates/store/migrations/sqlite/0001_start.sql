@@ -65,8 +65,9 @@ CREATE TABLE workspace (
     retention_days           INTEGER NOT NULL CHECK (retention_days BETWEEN 0 AND 65535),
     require_declared_secrets INTEGER NOT NULL CHECK (require_declared_secrets IN (0, 1)),
     enforce_validity         INTEGER NOT NULL CHECK (enforce_validity IN (0, 1)),
+    deleted                  INTEGER,
     revision                 INTEGER NOT NULL CHECK (revision >= 1),
-    deleted                  INTEGER
+    mac                      BLOB    NOT NULL CHECK (length(mac) = 32)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE workspace_key (
@@ -85,6 +86,8 @@ CREATE TABLE compute (
     name_key  TEXT    NOT NULL UNIQUE,
     open      INTEGER NOT NULL CHECK (open IN (0, 1)),
     created   INTEGER NOT NULL,
+    revision  INTEGER NOT NULL CHECK (revision >= 1),
+    mac       BLOB    NOT NULL CHECK (length(mac) = 32),
     last_seen INTEGER
 ) STRICT, WITHOUT ROWID;
 
@@ -176,6 +179,10 @@ CREATE TABLE experiment (
     UNIQUE (workspace, name_key)
 ) STRICT;
 
+-- What was submitted (spec) grants, together with who submitted it and for where; a child run has none, and no MAC. The
+-- declared secrets stand apart as well, so that a request of its launcher reads no more than it needs; spec stands last,
+-- so that nobody passes the pages it overflows to. Silence is counted from silent_since: the last sign of life, later by
+-- the time in which the server did not listen.
 CREATE TABLE run (
     seq              INTEGER PRIMARY KEY,
     workspace        BLOB    NOT NULL REFERENCES workspace (id),
@@ -189,7 +196,7 @@ CREATE TABLE run (
     submitted_by     BLOB    NOT NULL REFERENCES principal (id),
     compute          TEXT    NOT NULL,
     compute_key      TEXT    NOT NULL,
-    spec             TEXT    CHECK (json_valid(spec)),
+    secrets          TEXT    CHECK (json_valid(secrets)),
     request_hash     BLOB    CHECK (length(request_hash) = 32),
     max_attempts     INTEGER NOT NULL CHECK (max_attempts >= 1),
     retries          INTEGER NOT NULL CHECK (retries >= 0),
@@ -198,6 +205,7 @@ CREATE TABLE run (
     started          INTEGER,
     ended            INTEGER,
     last_contact     INTEGER,
+    silent_since     INTEGER,
     exit             TEXT    CHECK (json_valid(exit)),
     blame            TEXT    CHECK (blame IN ('script', 'engine', 'kluis', 'user')),
     reason           TEXT,
@@ -209,15 +217,19 @@ CREATE TABLE run (
     leaks            TEXT    NOT NULL CHECK (json_valid(leaks)),
     notices          INTEGER NOT NULL CHECK (notices >= 0),
     revision         INTEGER NOT NULL CHECK (revision >= 1),
+    mac              BLOB    CHECK (length(mac) = 32),
+    spec             TEXT    CHECK (json_valid(spec)),
+    CHECK ((spec IS NULL) = (mac IS NULL)),
+    CHECK ((spec IS NULL) = (parent IS NOT NULL)),
     UNIQUE (workspace, id_key)
 ) STRICT;
 CREATE INDEX run_queue ON run (compute_key, seq) WHERE status = 'queued';
 CREATE INDEX run_top ON run (workspace, seq) WHERE parent IS NULL;
 CREATE INDEX run_experiment ON run (experiment, seq) WHERE parent IS NULL;
 CREATE INDEX run_child ON run (parent, seq) WHERE parent IS NOT NULL;
-CREATE INDEX run_contact ON run (status, last_contact) WHERE status IN ('running', 'unresponsive');
-CREATE INDEX run_open ON run (workspace, submitted_by)
-    WHERE status IN ('queued', 'starting', 'running', 'unresponsive');
+CREATE INDEX run_silent ON run (status, silent_since) WHERE status IN ('running', 'unresponsive');
+CREATE INDEX run_open ON run (workspace) WHERE status IN ('queued', 'starting', 'running', 'unresponsive');
+CREATE INDEX run_open_of ON run (submitted_by) WHERE status IN ('queued', 'starting', 'running', 'unresponsive');
 CREATE INDEX run_live ON run (submitted_by) WHERE status IN ('starting', 'running', 'unresponsive');
 
 -- Which version an attempt was given, once for all its nodes. Kept for ever; live while the attempt is. The name is the
@@ -278,6 +290,12 @@ CREATE TABLE ticket (
     FOREIGN KEY (run, attempt) REFERENCES attempt (run, attempt),
     UNIQUE (run, attempt, node)
 ) STRICT, WITHOUT ROWID;
+
+-- Until when the server listened: what came after is nobody's silence.
+CREATE TABLE listening (
+    one   INTEGER PRIMARY KEY CHECK (one = 1),
+    until INTEGER NOT NULL
+) STRICT;
 
 -- Logs, metrics, outputs -------------------------------------------------------------------------------------------
 

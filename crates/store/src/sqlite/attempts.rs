@@ -1,41 +1,64 @@
 //! SQL of leases and of an agent's word about them.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use kluis_core::clock::Timestamp;
 use kluis_core::id::{PrincipalId, WorkspaceId};
 use kluis_core::name::{ComputeName, RunId, WorkspaceName};
 use kluis_core::run::{RunEvent, RunStatus, TransitionError};
 use rusqlite::{Connection, Row};
 
-use super::Unit;
-use super::run_row::{self, by_seq, select_run};
+use super::run_row::{self, by_seq};
 use super::runs_end::{Sessions, current_attempt, release};
 use super::sql::{self, Fields};
+use super::{Unit, identity};
 use crate::attempts::{AttemptConfirm, AttemptRow, LeaseFilter, LeaseTake, Leased};
-use crate::{After, Error};
+use crate::{After, Error, Listed};
 
-/// A run that can not be read must not hold up the queue behind it, so a few are looked at.
+/// The first run of the queue that may be leased. One that can not be read must not hold up the queue behind it, nor must
+/// those of somebody who may no longer submit runs: they are passed over.
 pub(crate) fn lease_next(c: &Connection, filter: &LeaseFilter) -> Result<sql::Page<Leased, i64>, Error> {
-    const LOOK_AT: u32 = 32;
     let (workspace, run) = filter.only.as_ref().map(|(w, r)| (w.as_bytes(), r.key())).unzip();
-    sql::page(
-        c,
-        select_run!(
-            "JOIN workspace w ON w.id = r.workspace
-             WHERE r.compute_key = ?1 AND r.status = 'queued' AND w.deleted IS NULL
-               AND (?2 IS NULL OR r.submitted_by = ?2) AND (?3 IS NULL OR (r.workspace = ?3 AND r.id_key = ?4))
-             ORDER BY r.seq LIMIT ?5"
-        ),
-        (
-            filter.compute.key(),
-            sql::maybe(filter.submitter.as_ref().map(PrincipalId::as_bytes)),
-            sql::maybe(workspace),
-            run,
-            LOOK_AT,
-        ),
-        LOOK_AT,
-        |row| row.get(0),
-        |row| run_row::with_workspace(c, run_row::run(row)?),
-    )
+    let mut statement = c.prepare_cached(
+        "SELECT r.seq, r.submitted_by, r.workspace FROM run r JOIN workspace w ON w.id = r.workspace
+         WHERE r.compute_key = ?1 AND r.status = 'queued' AND w.deleted IS NULL AND r.seq > ?5
+           AND (?2 IS NULL OR r.submitted_by = ?2) AND (?3 IS NULL OR (r.workspace = ?3 AND r.id_key = ?4))
+         ORDER BY r.seq",
+    )?;
+    let mut rows = statement.query((
+        filter.compute.key(),
+        sql::maybe(filter.submitter.as_ref().map(PrincipalId::as_bytes)),
+        sql::maybe(workspace),
+        run,
+        sql::int(filter.after),
+    ))?;
+    let (mut may, mut skipped) = (HashMap::new(), Vec::new());
+    while let Some(row) = rows.next()? {
+        match candidate(c, row, &mut may) {
+            Ok(None) => {}
+            Ok(Some(leased)) => return Ok((Listed { items: vec![leased], next: None }, skipped)),
+            Err(error @ Error::Inconsistent { .. }) => skipped.push(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((Listed { items: Vec::new(), next: None }, skipped))
+}
+
+/// A queued run, if its submitter may submit runs in its workspace. Each submitter is looked up once.
+fn candidate(
+    c: &Connection,
+    row: &Row<'_>,
+    may: &mut HashMap<(PrincipalId, WorkspaceId), bool>,
+) -> Result<Option<Leased>, Error> {
+    let f = Fields::new(row, "run");
+    let seq = f.get()?;
+    let (submitter, workspace) = (f.id(PrincipalId::from_bytes)?, f.id(WorkspaceId::from_bytes)?);
+    let may = match may.entry((submitter, workspace)) {
+        Entry::Occupied(known) => *known.get(),
+        Entry::Vacant(new) => *new.insert(identity::may_submit(c, submitter, workspace)?),
+    };
+    if may { run_row::with_workspace(c, by_seq(c, seq)?).map(Some) } else { Ok(None) }
 }
 
 pub(crate) fn lease_take(unit: &Unit<'_>, take: LeaseTake) -> Result<Leased, Error> {
@@ -45,11 +68,17 @@ pub(crate) fn lease_take(unit: &Unit<'_>, take: LeaseTake) -> Result<Leased, Err
         "UPDATE run SET status = ?4, attempt = ?3, phase = 'handed over', reason = NULL, engine_job = NULL,
                         revision = revision + 1
          WHERE workspace = ?1 AND id_key = ?2 AND status = 'queued' AND attempt = ?3 - 1
-         RETURNING seq, compute_key",
+         RETURNING seq, compute_key, submitted_by",
         (take.workspace.as_bytes(), take.run.key(), take.attempt, status.as_str()),
-        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)),
+        |row| {
+            let f = Fields::new(row, "run");
+            Ok((f.get::<i64>()?, f.get::<String>()?, f.id(PrincipalId::from_bytes)?))
+        },
     )?;
-    let Some((run, compute_key)) = taken else { return Err(Error::Moved("the queue")) };
+    let Some((run, compute_key, submitter)) = taken else { return Err(Error::Moved("the queue")) };
+    if !identity::may_submit(unit, submitter, take.workspace)? {
+        return Err(Error::Moved("the submitter's rights"));
+    }
     release(unit, run, Sessions::Kill)?;
     sql::run(
         unit,

@@ -1,6 +1,6 @@
 //! SQL of principals, grants, tokens, client secrets and invitations.
 
-use kluis_core::access::{Effect, Epoch, Grant, Principal, PrincipalKind, Role, Scope};
+use kluis_core::access::{Action, Effect, Epoch, Grant, Principal, PrincipalKind, Role, Scope, allows};
 use kluis_core::clock::Timestamp;
 use kluis_core::id::{ComputeId, InviteId, PrincipalId, TokenId, WorkspaceId};
 use kluis_core::name::PrincipalName;
@@ -141,7 +141,18 @@ fn client_secret(row: &Row<'_>) -> Result<Authenticated<ClientSecretRow>, Error>
 
 // Epochs ------------------------------------------------------------------------------------------------------------
 
-/// What a principal may do has changed: its epoch moves, and the runs it submitted have a notice.
+/// Whether a principal may submit runs in a workspace, as the rows are now; whether they are what the vault made is their
+/// reader's business.
+pub(super) fn may_submit(c: &Connection, principal: PrincipalId, workspace: WorkspaceId) -> Result<bool, Error> {
+    if !sql::exists(c, "SELECT 1 FROM principal WHERE id = ?1 AND enabled = 1", [principal.as_bytes()])? {
+        return Ok(false);
+    }
+    let grants: Vec<Grant> = grants_of(c, principal)?.into_iter().map(|grant| grant.row).collect();
+    Ok(allows(&grants, Action::RunSubmit, Scope::Workspace(workspace)))
+}
+
+/// What a principal may do has changed: its epoch moves, the runs that it may not have any more end, and the others have a
+/// notice.
 pub(super) fn move_epoch(unit: &Unit<'_>, principal: PrincipalId) -> Result<Epoch, Error> {
     let epoch = sql::one(
         unit,
@@ -159,6 +170,7 @@ pub(super) fn move_epoch(unit: &Unit<'_>, principal: PrincipalId) -> Result<Epoc
          WHERE submitted_by = ?1 AND status IN ('starting', 'running', 'unresponsive')",
         [principal.as_bytes()],
     )?;
+    super::runs_end::end_disallowed(unit, principal)?;
     unit.hint(Hint::PrincipalChanged { principal });
     epoch.ok_or(Error::NotFound)
 }

@@ -26,7 +26,7 @@ mod health;
 mod index;
 mod open;
 mod readers;
-mod sql;
+pub(crate) mod sql;
 mod writer;
 
 mod run_row;

@@ -4,6 +4,7 @@ use kluis_core::clock::Timestamp;
 use kluis_core::id::{PrincipalId, WorkspaceId};
 use kluis_core::name::{ComputeName, ExperimentName, PrincipalName, RunId, WorkspaceName};
 use kluis_core::run::{Blame, RunStatus};
+use kluis_core::sealed::sha256;
 use rusqlite::{Connection, Row};
 
 use super::Unit;
@@ -18,9 +19,9 @@ macro_rules! select_run {
         concat!(
             "SELECT r.seq, r.workspace, r.id, e.name, r.number,
                     (SELECT id FROM run parent WHERE parent.seq = r.parent),
-                    r.status, r.cancel_requested, r.submitted_by, p.name, r.compute, r.spec, r.max_attempts, r.retries,
-                    r.attempt, r.created, r.started, r.ended, r.last_contact, r.exit, r.blame, r.reason, r.phase,
-                    r.engine_job, r.tags, r.properties, r.display_name, r.leaks, r.notices, r.revision
+                    r.status, r.cancel_requested, r.submitted_by, p.name, r.compute, r.max_attempts, r.retries, r.attempt,
+                    r.created, r.started, r.ended, r.last_contact, r.exit, r.blame, r.reason, r.phase,
+                    r.engine_job, r.tags, r.properties, r.display_name, r.leaks, r.notices, r.revision, r.mac, r.spec
              FROM run r JOIN experiment e ON e.seq = r.experiment JOIN principal p ON p.id = r.submitted_by ",
             $rest
         )
@@ -30,7 +31,7 @@ pub(super) use select_run;
 
 pub(super) fn run(row: &Row<'_>) -> Result<RunRow, Error> {
     let f = Fields::new(row, "run");
-    Ok(RunRow {
+    let mut run = RunRow {
         seq: f.number()?,
         workspace: f.id(WorkspaceId::from_bytes)?,
         id: f.parse(RunId::parse)?,
@@ -42,7 +43,9 @@ pub(super) fn run(row: &Row<'_>) -> Result<RunRow, Error> {
         submitted_by: f.id(PrincipalId::from_bytes)?,
         submitter: f.parse(PrincipalName::parse)?,
         compute: f.parse(ComputeName::parse)?,
-        spec: f.optional_json()?,
+        spec: None,
+        spec_hash: None,
+        mac: None,
         max_attempts: f.number()?,
         retries: f.number()?,
         attempt: f.number()?,
@@ -61,7 +64,13 @@ pub(super) fn run(row: &Row<'_>) -> Result<RunRow, Error> {
         leaks: f.json()?,
         notices: f.number()?,
         revision: f.number()?,
-    })
+    };
+    run.mac = f.optional_mac()?;
+    if let Some(text) = f.get::<Option<String>>()? {
+        run.spec = Some(serde_json::from_str(&text).map_err(|_| f.wrong())?);
+        run.spec_hash = Some(sha256(text.as_bytes()));
+    }
+    Ok(run)
 }
 
 pub(super) const fn blame_text(blame: Blame) -> &'static str {
@@ -85,7 +94,14 @@ pub(super) fn by_seq(c: &Connection, seq: i64) -> Result<RunRow, Error> {
 
 /// One run, by id.
 pub(super) fn by_id(c: &Connection, workspace: WorkspaceId, key: &str) -> Result<Option<RunRow>, Error> {
-    sql::one(c, select_run!("WHERE r.workspace = ?1 AND r.id_key = ?2"), (workspace.as_bytes(), key), run)
+    let found = sql::one(c, select_run!("WHERE r.workspace = ?1 AND r.id_key = ?2"), (workspace.as_bytes(), key), run)?;
+    // The column that is looked up by, or its index, may lie.
+    match &found {
+        Some(run) if run.id.key() != key || run.workspace != workspace => {
+            Err(Error::Inconsistent { table: "run", row: run.seq.to_string() })
+        }
+        _ => Ok(found),
+    }
 }
 
 /// A run with its workspace's name.

@@ -7,17 +7,20 @@ use kluis_core::clock::Timestamp;
 use kluis_core::id::{PrincipalId, WorkspaceId};
 use kluis_core::name::{ComputeName, ExperimentName, RunId};
 use kluis_core::run::RunStatus;
+use kluis_core::sealed::Mac;
 use rusqlite::Connection;
 
 use super::run_row::{self, by_id, by_seq, select_run};
 use super::sql::{self, Fields};
 use super::{Unit, workspaces};
 use crate::runs::{ChildInsert, ExperimentRow, RunChange, RunFilter, RunInsert, RunInserted, RunRow};
-use crate::{After, Error};
+use crate::{After, Authenticated, Error};
 
 const ID_TAKEN: &str = "the run's id is taken by another run";
+const TOO_MANY: &str = "too many runs are waiting or running; wait for some to end, or cancel some";
 
-pub(crate) fn run_insert(unit: &Unit<'_>, insert: RunInsert) -> Result<RunInserted, Error> {
+pub(crate) fn run_insert(unit: &Unit<'_>, new: Authenticated<RunInsert>) -> Result<RunInserted, Error> {
+    let Authenticated { row: insert, mac } = new;
     workspaces::require(unit, insert.workspace)?;
     if let Some(existing) = by_id(unit, insert.workspace, insert.id.key())? {
         let same = sql::exists(
@@ -31,6 +34,10 @@ pub(crate) fn run_insert(unit: &Unit<'_>, insert: RunInsert) -> Result<RunInsert
         unit.record_instead(Vec::new());
         return Ok(RunInserted { run: existing, existed: true });
     }
+    if workspaces::revision(unit, insert.workspace)? != insert.workspace_revision {
+        return Err(Error::Moved("the workspace"));
+    }
+    require_room(unit, &insert)?;
     let compute = &insert.spec.compute;
     if !compute.is_local() && !sql::exists(unit, "SELECT 1 FROM compute WHERE name_key = ?1", [compute.key()])? {
         return Err(Error::Moved("the compute target"));
@@ -58,7 +65,8 @@ pub(crate) fn run_insert(unit: &Unit<'_>, insert: RunInsert) -> Result<RunInsert
         compute,
         spec: Some(&insert.spec),
         request_hash: Some(insert.request_hash),
-        max_attempts: insert.max_attempts.max(1),
+        mac: Some(mac),
+        max_attempts: insert.max_attempts,
         attempt: 0,
         created: insert.now,
         phase: "queued",
@@ -100,6 +108,7 @@ pub(crate) fn child_insert(unit: &Unit<'_>, insert: ChildInsert) -> Result<RunIn
         compute: &parent.compute,
         spec: None,
         request_hash: None,
+        mac: None,
         max_attempts: 1,
         attempt: session.attempt,
         created: insert.now,
@@ -122,6 +131,7 @@ struct NewRun<'a> {
     compute: &'a ComputeName,
     spec: Option<&'a SubmitRun>,
     request_hash: Option<[u8; 32]>,
+    mac: Option<Mac>,
     max_attempts: u32,
     attempt: u32,
     created: Timestamp,
@@ -136,10 +146,11 @@ impl NewRun<'_> {
         sql::run(
             unit,
             "INSERT INTO run (workspace, id, id_key, experiment, number, parent, status, cancel_requested, submitted_by,
-                              compute, compute_key, spec, request_hash, max_attempts, retries, attempt, created,
-                              started, phase, tags, properties, display_name, leaks, notices, revision)
+                              compute, compute_key, secrets, request_hash, max_attempts, retries, attempt,
+                              created, started, phase, tags, properties, display_name, leaks, notices, revision, mac,
+                              spec)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, 0, ?14, ?15, ?16, ?17, ?18, '{}', ?19,
-                     '[]', 0, 1)",
+                     '[]', 0, 1, ?20, ?21)",
             rusqlite::params![
                 self.workspace.as_bytes(),
                 self.id.as_str(),
@@ -151,7 +162,7 @@ impl NewRun<'_> {
                 self.submitted_by.as_bytes(),
                 self.compute.as_str(),
                 self.compute.key(),
-                self.spec.map(sql::json),
+                self.spec.and_then(|spec| spec.secrets.as_ref()).map(sql::json),
                 self.request_hash,
                 self.max_attempts,
                 self.attempt,
@@ -160,6 +171,8 @@ impl NewRun<'_> {
                 self.phase,
                 sql::json(self.tags),
                 self.display_name,
+                self.mac.map(|mac| mac.0),
+                self.spec.map(sql::json),
             ],
         )?;
         let run = by_seq(unit, unit.last_insert_rowid())?;
@@ -221,16 +234,24 @@ pub(crate) fn run_list(
     )
 }
 
-pub(crate) fn runs_open(c: &Connection, workspace: Option<WorkspaceId>, of: Option<PrincipalId>) -> Result<u64, Error> {
-    let count = sql::one(
-        c,
-        "SELECT count(*) FROM run
-         WHERE status IN ('queued', 'starting', 'running', 'unresponsive') AND parent IS NULL
-           AND (?1 IS NULL OR workspace = ?1) AND (?2 IS NULL OR submitted_by = ?2)",
-        (sql::maybe(workspace.as_ref().map(WorkspaceId::as_bytes)), sql::maybe(of.as_ref().map(PrincipalId::as_bytes))),
-        |row| Fields::new(row, "run").number(),
-    )?;
-    Ok(count.unwrap_or(0))
+/// Neither the submitter nor the workspace has too many runs that wait or run. Counted only as far as it matters.
+fn require_room(c: &Connection, insert: &RunInsert) -> Result<(), Error> {
+    let full = |statement, whose: &[u8; 16], limit: u64| {
+        let counted = sql::one(c, statement, (whose, sql::int(limit)), |row| Fields::new(row, "run").number::<u64>())?;
+        Ok::<_, Error>(counted.unwrap_or(0) >= limit)
+    };
+    let of_submitter = "SELECT count(*) FROM (
+         SELECT 1 FROM run WHERE submitted_by = ?1 AND status IN ('queued', 'starting', 'running', 'unresponsive')
+         AND parent IS NULL LIMIT ?2)";
+    let of_workspace = "SELECT count(*) FROM (
+         SELECT 1 FROM run WHERE workspace = ?1 AND status IN ('queued', 'starting', 'running', 'unresponsive')
+         AND parent IS NULL LIMIT ?2)";
+    if full(of_submitter, insert.submitted_by.as_bytes(), insert.limits.of_submitter)?
+        || full(of_workspace, insert.workspace.as_bytes(), insert.limits.of_workspace)?
+    {
+        return Err(Error::Conflict(TOO_MANY));
+    }
+    Ok(())
 }
 
 pub(crate) fn experiment_list(

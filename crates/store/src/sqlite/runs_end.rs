@@ -2,12 +2,13 @@
 //! tickets are void, sessions dead, pins released.
 
 use kluis_core::clock::Timestamp;
+use kluis_core::id::{PrincipalId, WorkspaceId};
 use kluis_core::run::{Blame, RunEvent, RunStatus, TransitionError};
 use rusqlite::Connection;
 
 use super::run_row::{self, blame_text, by_id, by_seq};
-use super::sql;
-use super::{Unit, sessions, workspaces};
+use super::sql::{self, Fields};
+use super::{Unit, identity, sessions, workspaces};
 use crate::Error;
 use crate::attempts::{AttemptReport, SessionEnd};
 use crate::runs::{ChildEnd, RunCancel, RunRow};
@@ -65,16 +66,56 @@ pub(crate) fn run_cancel(unit: &Unit<'_>, cancel: RunCancel) -> Result<RunRow, E
     let run = by_id(unit, cancel.workspace, cancel.run.key())?.ok_or(Error::NotFound)?;
     let status = run.status.advance(RunEvent::Cancel)?;
     let seq = sql::int(run.seq);
+    end_by_request(unit, seq, status, &cancel.reason, cancel.now)?;
+    told(unit, seq)
+}
+
+/// No read is answered from now on. The launcher is told, and may still say how the process ended.
+fn end_by_request(unit: &Unit<'_>, run: i64, status: RunStatus, reason: &str, now: Timestamp) -> Result<(), Error> {
     sql::run(
         unit,
         "UPDATE run SET status = ?2, cancel_requested = 1, ended = ?3, blame = ?4, reason = ?5, phase = 'ended',
                         notices = notices + 1, revision = revision + 1
          WHERE seq = ?1",
-        (seq, status.as_str(), cancel.now.millis(), blame_text(Blame::User), cancel.reason),
+        (run, status.as_str(), now.millis(), blame_text(Blame::User), reason),
     )?;
-    release(unit, seq, Sessions::Drain)?;
-    end_children(unit, seq, RunEvent::Cancel, cancel.now)?;
-    told(unit, seq)
+    release(unit, run, Sessions::Drain)?;
+    end_children(unit, run, RunEvent::Cancel, now)
+}
+
+/// Ends what a principal has started in workspaces in which it may not submit runs any more. Access that comes back
+/// brings none of it back. What waits in the queue stays there, and is not leased while that is so.
+pub(super) fn end_disallowed(unit: &Unit<'_>, submitter: PrincipalId) -> Result<(), Error> {
+    let live = sql::all(
+        unit,
+        "SELECT seq, workspace, status, coalesce(last_contact, created) FROM run
+         WHERE submitted_by = ?1 AND status IN ('starting', 'running', 'unresponsive') AND parent IS NULL",
+        [submitter.as_bytes()],
+        |row| {
+            let f = Fields::new(row, "run");
+            Ok((f.get::<i64>()?, f.id(WorkspaceId::from_bytes)?, f.word(RunStatus::parse)?, f.time()?))
+        },
+    )?;
+    for (seq, workspace, status, seen) in live {
+        // A grant that does not read gives nothing; it must not keep anybody from taking another one.
+        if matches!(identity::may_submit(unit, submitter, workspace), Ok(true)) {
+            continue;
+        }
+        let status = status.advance(RunEvent::Cancel)?;
+        end_by_request(
+            unit,
+            seq,
+            status,
+            "its submitter may not submit runs here any more",
+            unit.time().unwrap_or(seen),
+        )?;
+        match by_seq(unit, seq) {
+            Ok(run) => run_row::tell(unit, &run),
+            Err(Error::Inconsistent { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn child_end(unit: &Unit<'_>, end: ChildEnd) -> Result<RunRow, Error> {
@@ -139,10 +180,7 @@ pub(crate) fn session_end(unit: &Unit<'_>, end: SessionEnd) -> Result<RunRow, Er
 }
 
 /// The current attempt of a run on a compute target: the run's row.
-pub(super) fn current_attempt(
-    c: &Connection,
-    report: (&kluis_core::id::WorkspaceId, &str, u32, &str),
-) -> Result<RunRow, Error> {
+pub(super) fn current_attempt(c: &Connection, report: (&WorkspaceId, &str, u32, &str)) -> Result<RunRow, Error> {
     let (workspace, run_key, attempt, compute_key) = report;
     let run = by_id(c, *workspace, run_key)?.ok_or(Error::NotFound)?;
     if run.attempt == attempt && attempt > 0 && run.compute.key() == compute_key {
@@ -185,7 +223,7 @@ pub(crate) fn attempt_report(unit: &Unit<'_>, report: AttemptReport) -> Result<R
     } else {
         sql::run(
             unit,
-            "UPDATE run SET status = ?2, reason = ?3, phase = 'queued', engine_job = NULL, last_contact = NULL,
+            "UPDATE run SET status = ?2, reason = ?3, phase = 'queued', engine_job = NULL, last_contact = NULL, silent_since = NULL,
                             retries = retries + ?4, notices = notices + 1, revision = revision + 1
              WHERE seq = ?1",
             (seq, status.as_str(), report.reason, event == RunEvent::Retry),

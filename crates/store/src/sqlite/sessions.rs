@@ -1,7 +1,6 @@
 //! SQL of sessions: signs of life, silence, and the reads a launcher reports.
 
 use kluis_core::access::Epoch;
-use kluis_core::api::runs::SubmitRun;
 use kluis_core::clock::Timestamp;
 use kluis_core::id::{PrincipalId, SessionId, WorkspaceId};
 use kluis_core::name::{PrincipalName, RunId, WorkspaceName};
@@ -12,7 +11,7 @@ use super::Unit;
 use super::admit::Session;
 use super::run_row::{self, by_id, by_seq, select_run};
 use super::sql::{self, Fields};
-use crate::attempts::{HeartbeatState, Leased, RunSilent, SessionHeartbeat, SessionRow, SessionsDrain};
+use crate::attempts::{HeartbeatState, Leased, Listening, RunSilent, SessionHeartbeat, SessionRow, SessionsDrain};
 use crate::runs::RunRow;
 use crate::{Error, Hint};
 
@@ -21,7 +20,7 @@ pub(crate) fn session_get(c: &Connection, id: SessionId) -> Result<Option<Sessio
         c,
         "SELECT s.id, r.workspace, w.name, r.id, s.attempt, s.node, a.nodes, s.public_key,
                 s.alive = 1 AND r.attempt = s.attempt, r.status, r.cancel_requested, r.submitted_by, p.name, p.epoch,
-                r.spec, s.reads_received, r.notices, r.reason
+                r.secrets, s.reads_received, r.notices, r.reason
          FROM session s JOIN run r ON r.seq = s.run JOIN workspace w ON w.id = r.workspace
          JOIN attempt a ON a.run = s.run AND a.attempt = s.attempt JOIN principal p ON p.id = r.submitted_by
          WHERE s.id = ?1",
@@ -43,7 +42,7 @@ pub(crate) fn session_get(c: &Connection, id: SessionId) -> Result<Option<Sessio
                 submitted_by: f.id(PrincipalId::from_bytes)?,
                 submitter: f.parse(PrincipalName::parse)?,
                 epoch: Epoch(f.number()?),
-                secrets: f.optional_json::<SubmitRun>()?.and_then(|spec| spec.secrets),
+                secrets: f.optional_json()?,
                 reads_received: f.number()?,
                 notices: f.number()?,
                 reason: f.get()?,
@@ -79,7 +78,8 @@ pub(crate) fn session_heartbeat(unit: &Unit<'_>, beat: SessionHeartbeat) -> Resu
     )?;
     let state = sql::one(
         unit,
-        "UPDATE run SET last_contact = ?2, status = ?3, phase = coalesce(?4, phase), revision = revision + ?5
+        "UPDATE run SET last_contact = ?2, silent_since = ?2, status = ?3, phase = coalesce(?4, phase),
+                        revision = revision + ?5
          WHERE seq = ?1 RETURNING seq, cancel_requested, reason, notices",
         (session.run, beat.now.millis(), status.as_str(), phase, changed),
         |row| {
@@ -110,9 +110,9 @@ pub(crate) fn runs_silent(
     sql::page(
         c,
         select_run!(
-            "WHERE r.status = ?1 AND r.status IN ('running', 'unresponsive') AND r.last_contact < ?2
+            "WHERE r.status = ?1 AND r.status IN ('running', 'unresponsive') AND r.silent_since < ?2
                AND r.parent IS NULL
-             ORDER BY r.last_contact LIMIT ?3"
+             ORDER BY r.silent_since LIMIT ?3"
         ),
         (status.as_str(), before.millis(), i64::from(limit)),
         limit,
@@ -132,6 +132,31 @@ pub(crate) fn run_silent(unit: &Unit<'_>, silent: RunSilent) -> Result<RunRow, E
     let run = by_seq(unit, seq)?;
     run_row::tell(unit, &run);
     Ok(run)
+}
+
+pub(crate) fn listening_until(c: &Connection) -> Result<Option<Timestamp>, Error> {
+    sql::one(c, "SELECT one, until FROM listening WHERE one = 1", [], |row| {
+        let f = Fields::new(row, "listening");
+        f.skip();
+        f.time()
+    })
+}
+
+pub(crate) fn listening_note(unit: &Unit<'_>, listening: Listening) -> Result<(), Error> {
+    sql::run(
+        unit,
+        "INSERT INTO listening (one, until) VALUES (1, ?1) ON CONFLICT (one) DO UPDATE SET until = excluded.until",
+        [listening.until.millis()],
+    )?;
+    if listening.deaf_millis != 0 {
+        sql::run(
+            unit,
+            "UPDATE run SET silent_since = silent_since + ?1
+             WHERE status IN ('running', 'unresponsive') AND silent_since IS NOT NULL",
+            [listening.deaf_millis],
+        )?;
+    }
+    Ok(())
 }
 
 pub(crate) fn drain(unit: &Unit<'_>, drain: SessionsDrain) -> Result<u64, Error> {

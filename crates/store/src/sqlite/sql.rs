@@ -92,7 +92,7 @@ pub(super) fn int(number: u64) -> i64 {
 }
 
 /// JSON of our own types, which always serialize.
-pub(super) fn json(value: &impl serde::Serialize) -> String {
+pub(crate) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("wire types have text keys and no failing serializer")
 }
 
@@ -204,6 +204,11 @@ impl<'r> Fields<'r> {
     /// A MAC.
     pub(super) fn mac(&self) -> Result<Mac, Error> {
         self.get().map(Mac)
+    }
+
+    /// A MAC that may be absent.
+    pub(super) fn optional_mac(&self) -> Result<Option<Mac>, Error> {
+        Ok(self.get::<Option<[u8; 32]>>()?.map(Mac))
     }
 
     /// A lookup hash.

@@ -8,11 +8,11 @@ use kluis_core::run::{RunEvent, RunStatus};
 use kluis_core::sealed::LookupHash;
 use rusqlite::Connection;
 
-use super::Unit;
 use super::run_row::{self, by_seq};
 use super::runs_end::{Sessions, end_children, release};
 use super::sql::{self, Fields};
 use super::writer::Leaf;
+use super::{Unit, identity};
 use crate::Error;
 use crate::attempts::{Redeemed, SessionOpen, TicketFound, TicketRedeem};
 
@@ -26,6 +26,7 @@ struct Ticket {
     confirmed: Option<Timestamp>,
     status: RunStatus,
     current: u32,
+    submitted_by: PrincipalId,
     /// The session it is bound to: its id, its key, whether it is alive.
     bound: Option<(SessionId, [u8; 32], bool)>,
 }
@@ -57,7 +58,7 @@ pub(crate) fn ticket_find(c: &Connection, hash: LookupHash) -> Result<Option<Tic
 fn find(c: &Connection, redeem: &TicketRedeem) -> Result<Option<Ticket>, Error> {
     sql::one(
         c,
-        "SELECT t.id, t.run, t.attempt, t.node, a.nodes, t.void, a.confirmed, r.status, r.attempt,
+        "SELECT t.id, t.run, t.attempt, t.node, a.nodes, t.void, a.confirmed, r.status, r.attempt, r.submitted_by,
                 s.id, s.public_key, s.alive
          FROM ticket t JOIN attempt a ON a.run = t.run AND a.attempt = t.attempt JOIN run r ON r.seq = t.run
          LEFT JOIN session s ON s.id = t.session
@@ -75,6 +76,7 @@ fn find(c: &Connection, redeem: &TicketRedeem) -> Result<Option<Ticket>, Error> 
                 confirmed: f.optional_time()?,
                 status: f.word(RunStatus::parse)?,
                 current: f.number()?,
+                submitted_by: f.id(PrincipalId::from_bytes)?,
                 bound: match (f.optional_id(SessionId::from_bytes)?, f.get()?, f.get::<Option<i64>>()?) {
                     (Some(id), Some(key), Some(alive)) => Some((id, key, alive == 1)),
                     (None, None, None) => None,
@@ -89,7 +91,7 @@ pub(crate) fn ticket_redeem(unit: &Unit<'_>, redeem: TicketRedeem) -> Result<Red
     let outcome = present(unit, &redeem)?;
     match outcome {
         Redeemed::Opened(_) => {}
-        Redeemed::Theft { .. } => unit.record_instead(redeem.theft.iter().map(Leaf::new).collect()),
+        Redeemed::Theft => unit.record_instead(redeem.theft.iter().map(Leaf::new).collect()),
         _ => unit.record_instead(Vec::new()),
     }
     Ok(outcome)
@@ -116,6 +118,9 @@ fn present(unit: &Unit<'_>, redeem: &TicketRedeem) -> Result<Redeemed, Error> {
             match ticket.confirmed {
                 None => Ok(Redeemed::NotConfirmed),
                 Some(confirmed) if redeem.now > confirmed.plus(redeem.window) => Ok(Redeemed::Expired),
+                Some(_) if !identity::may_submit(unit, ticket.submitted_by, redeem.workspace)? => {
+                    Ok(Redeemed::NotAllowed)
+                }
                 Some(_) => open(unit, &ticket, redeem, status).map(Redeemed::Opened),
             }
         }
@@ -144,7 +149,7 @@ fn open(unit: &Unit<'_>, ticket: &Ticket, redeem: &TicketRedeem, status: RunStat
     )?;
     sql::run(
         unit,
-        "UPDATE run SET status = ?2, started = coalesce(started, ?3), last_contact = ?3,
+        "UPDATE run SET status = ?2, started = coalesce(started, ?3), last_contact = ?3, silent_since = ?3,
                         phase = 'fetching the snapshot', revision = revision + 1
          WHERE seq = ?1",
         (ticket.run, status.as_str(), redeem.now.millis()),
@@ -165,22 +170,19 @@ fn opened(unit: &Unit<'_>, ticket: &Ticket, session: SessionId) -> Result<Box<Se
     }))
 }
 
-/// Nothing of the run is trusted any more. A run whose next attempt waits in the queue stays there: that attempt has its
-/// own tickets, and the stolen one opens nothing.
+/// Nothing of the run is trusted any more, whether it runs, waits for its next attempt or has ended.
 fn theft(unit: &Unit<'_>, ticket: &Ticket, now: Timestamp) -> Result<Redeemed, Error> {
-    let status = ticket.status.advance(RunEvent::Theft).unwrap_or(ticket.status);
+    let status = ticket.status.advance(RunEvent::Theft)?;
     release(unit, ticket.run, Sessions::Kill)?;
-    if status == RunStatus::Compromised {
-        sql::run(
-            unit,
-            "UPDATE run SET status = ?2, ended = coalesce(ended, ?3), phase = 'ended',
-                            reason = 'its ticket was presented with two keys', notices = notices + 1,
-                            revision = revision + 1
-             WHERE seq = ?1",
-            (ticket.run, status.as_str(), now.millis()),
-        )?;
-        end_children(unit, ticket.run, RunEvent::Theft, now)?;
-    }
+    sql::run(
+        unit,
+        "UPDATE run SET status = ?2, ended = coalesce(ended, ?3), phase = 'ended',
+                        reason = 'its ticket was presented with two keys', notices = notices + 1,
+                        revision = revision + 1
+         WHERE seq = ?1",
+        (ticket.run, status.as_str(), now.millis()),
+    )?;
+    end_children(unit, ticket.run, RunEvent::Theft, now)?;
     run_row::tell(unit, &by_seq(unit, ticket.run)?);
-    Ok(Redeemed::Theft { status })
+    Ok(Redeemed::Theft)
 }

@@ -10,15 +10,14 @@ use super::identity::{self, move_epoch};
 use super::sql::{self, Fields};
 use super::{Unit, failure};
 use crate::workspaces::{
-    ComputeRow, ComputeSeen, Member, Workspace, WorkspaceDelete, WorkspaceInsert, WorkspaceKeyRemove, WorkspaceKeyRow,
-    WorkspaceListed,
+    ComputeRow, ComputeSeen, Member, Workspace, WorkspaceInsert, WorkspaceKeyRemove, WorkspaceKeyRow, WorkspaceListed,
 };
-use crate::{After, Error};
+use crate::{After, Authenticated, Error};
 
-/// Columns: id, name, created, retention_days, require_declared_secrets, enforce_validity, revision.
-fn workspace(row: &Row<'_>) -> Result<Workspace, Error> {
+/// Columns: id, name, created, retention_days, require_declared_secrets, enforce_validity, deleted, revision, mac.
+fn workspace(row: &Row<'_>) -> Result<Authenticated<Workspace>, Error> {
     let f = Fields::new(row, "workspace");
-    Ok(Workspace {
+    let row = Workspace {
         id: f.id(WorkspaceId::from_bytes)?,
         name: f.parse(WorkspaceName::parse)?,
         created: f.time()?,
@@ -27,8 +26,10 @@ fn workspace(row: &Row<'_>) -> Result<Workspace, Error> {
             require_declared_secrets: f.flag()?,
             enforce_validity: f.flag()?,
         },
+        deleted: f.optional_time()?,
         revision: f.number()?,
-    })
+    };
+    Ok(Authenticated { row, mac: f.mac()? })
 }
 
 /// Columns: id, workspace, wrapped, current, created.
@@ -43,17 +44,35 @@ fn key(row: &Row<'_>) -> Result<WorkspaceKeyRow, Error> {
     })
 }
 
-/// Columns: id, name, open, created, last_seen, and how many runs wait.
-fn compute(row: &Row<'_>) -> Result<ComputeRow, Error> {
+/// Columns: id, name, open, created, revision, mac, last_seen, and how many runs wait.
+fn compute(row: &Row<'_>) -> Result<Authenticated<ComputeRow>, Error> {
     let f = Fields::new(row, "compute");
-    Ok(ComputeRow {
+    let mut row = ComputeRow {
         id: f.id(ComputeId::from_bytes)?,
         name: f.parse(ComputeName::parse)?,
         open: f.flag()?,
         created: f.time()?,
-        last_seen: f.optional_time()?,
-        queued: f.number()?,
-    })
+        revision: f.number()?,
+        last_seen: None,
+        queued: 0,
+    };
+    let mac = f.mac()?;
+    row.last_seen = f.optional_time()?;
+    row.queued = f.number()?;
+    Ok(Authenticated { row, mac })
+}
+
+/// What was looked up must be what the row itself, and with it the MAC, says.
+fn asked<T>(
+    found: Option<Authenticated<T>>,
+    table: &'static str,
+    fits: impl FnOnce(&T) -> bool,
+    id: impl FnOnce(&T) -> String,
+) -> Result<Option<Authenticated<T>>, Error> {
+    match found {
+        Some(found) if !fits(&found.row) => Err(Error::Inconsistent { table, row: id(&found.row) }),
+        found => Ok(found),
+    }
 }
 
 /// The workspace exists and is not deleted.
@@ -62,14 +81,26 @@ pub(super) fn require(c: &Connection, id: WorkspaceId) -> Result<(), Error> {
     if there { Ok(()) } else { Err(Error::NotFound) }
 }
 
+/// The revision of a workspace that is not deleted.
+pub(super) fn revision(c: &Connection, id: WorkspaceId) -> Result<u64, Error> {
+    let found =
+        sql::one(c, "SELECT id, revision FROM workspace WHERE id = ?1 AND deleted IS NULL", [id.as_bytes()], |row| {
+            let f = Fields::new(row, "workspace");
+            f.skip();
+            f.number()
+        })?;
+    found.ok_or(Error::NotFound)
+}
+
 pub(crate) fn workspace_insert(unit: &Unit<'_>, insert: WorkspaceInsert) -> Result<(), Error> {
     let WorkspaceInsert { workspace, key, owner } = insert;
+    let Authenticated { row: workspace, mac } = workspace;
     let settings = workspace.settings;
     sql::run(
         unit,
         "INSERT INTO workspace (id, name, name_key, created, retention_days, require_declared_secrets,
-                                enforce_validity, revision)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                                enforce_validity, revision, mac)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         (
             workspace.id.as_bytes(),
             workspace.name.as_str(),
@@ -79,6 +110,7 @@ pub(crate) fn workspace_insert(unit: &Unit<'_>, insert: WorkspaceInsert) -> Resu
             settings.require_declared_secrets,
             settings.enforce_validity,
             sql::int(workspace.revision),
+            mac.0,
         ),
     )
     .map_err(failure::taken("a workspace with this name exists or existed"))?;
@@ -87,24 +119,26 @@ pub(crate) fn workspace_insert(unit: &Unit<'_>, insert: WorkspaceInsert) -> Resu
     Ok(())
 }
 
-pub(crate) fn workspace_by_name(c: &Connection, key: &str) -> Result<Option<Workspace>, Error> {
-    sql::one(
+pub(crate) fn workspace_by_name(c: &Connection, key: &str) -> Result<Option<Authenticated<Workspace>>, Error> {
+    let found = sql::one(
         c,
-        "SELECT id, name, created, retention_days, require_declared_secrets, enforce_validity, revision
+        "SELECT id, name, created, retention_days, require_declared_secrets, enforce_validity, deleted, revision, mac
          FROM workspace WHERE name_key = ?1 AND deleted IS NULL",
         [key],
         workspace,
-    )
+    )?;
+    asked(found, "workspace", |w| w.name.key() == key, |w| w.id.to_string())
 }
 
-pub(crate) fn workspace_get(c: &Connection, id: WorkspaceId) -> Result<Option<Workspace>, Error> {
-    sql::one(
+pub(crate) fn workspace_get(c: &Connection, id: WorkspaceId) -> Result<Option<Authenticated<Workspace>>, Error> {
+    let found = sql::one(
         c,
-        "SELECT id, name, created, retention_days, require_declared_secrets, enforce_validity, revision
+        "SELECT id, name, created, retention_days, require_declared_secrets, enforce_validity, deleted, revision, mac
          FROM workspace WHERE id = ?1 AND deleted IS NULL",
         [id.as_bytes()],
         workspace,
-    )
+    )?;
+    asked(found, "workspace", |w| w.id == id, |w| w.id.to_string())
 }
 
 pub(crate) fn workspace_list(
@@ -115,7 +149,7 @@ pub(crate) fn workspace_list(
     let after = page.after.as_deref().unwrap_or_default();
     let listed = |row: &Row<'_>| {
         let workspace = workspace(row)?;
-        let f = Fields::at(row, "role_grant", 7);
+        let f = Fields::at(row, "role_grant", 9);
         let role = f.parse_optional(|text| identity::role(text).ok_or(()))?;
         Ok(WorkspaceListed { workspace, role })
     };
@@ -123,35 +157,36 @@ pub(crate) fn workspace_list(
         Some(principal) => sql::page(
             c,
             "SELECT w.id, w.name, w.created, w.retention_days, w.require_declared_secrets, w.enforce_validity,
-                    w.revision, g.role, w.name_key
+                    w.deleted, w.revision, w.mac, g.role, w.name_key
              FROM workspace w JOIN role_grant g ON g.workspace = w.id
              WHERE g.principal = ?1 AND g.effect = 'allow' AND w.deleted IS NULL AND w.name_key > ?2
              ORDER BY w.name_key LIMIT ?3",
             (principal.as_bytes(), after, sql::more(page)),
             page.limit,
-            |row| row.get(8),
+            |row| row.get(10),
             listed,
         ),
         None => sql::page(
             c,
             "SELECT id, name, created, retention_days, require_declared_secrets, enforce_validity,
-                    revision, NULL, name_key
+                    deleted, revision, mac, NULL, name_key
              FROM workspace WHERE deleted IS NULL AND name_key > ?1
              ORDER BY name_key LIMIT ?2",
             (after, sql::more(page)),
             page.limit,
-            |row| row.get(8),
+            |row| row.get(10),
             listed,
         ),
     }
 }
 
-pub(crate) fn workspace_change(unit: &Unit<'_>, change: Workspace) -> Result<(), Error> {
+pub(crate) fn workspace_change(unit: &Unit<'_>, change: Authenticated<Workspace>) -> Result<(), Error> {
+    let Authenticated { row: change, mac } = change;
     let settings = change.settings;
     let changed = sql::run(
         unit,
         "UPDATE workspace
-         SET retention_days = ?3, require_declared_secrets = ?4, enforce_validity = ?5, revision = ?2
+         SET retention_days = ?3, require_declared_secrets = ?4, enforce_validity = ?5, revision = ?2, mac = ?6
          WHERE id = ?1 AND revision = ?2 - 1 AND deleted IS NULL",
         (
             change.id.as_bytes(),
@@ -159,17 +194,18 @@ pub(crate) fn workspace_change(unit: &Unit<'_>, change: Workspace) -> Result<(),
             settings.retention_days,
             settings.require_declared_secrets,
             settings.enforce_validity,
+            mac.0,
         ),
     )?;
     if changed == 0 {
-        let current = workspace_get(unit, change.id)?.ok_or(Error::NotFound)?.revision;
-        return Err(Error::Revision { current });
+        return Err(Error::Revision { current: revision(unit, change.id)? });
     }
     Ok(())
 }
 
-pub(crate) fn workspace_delete(unit: &Unit<'_>, delete: WorkspaceDelete) -> Result<(), Error> {
-    let id = delete.workspace;
+pub(crate) fn workspace_delete(unit: &Unit<'_>, delete: Authenticated<Workspace>) -> Result<(), Error> {
+    let Authenticated { row: delete, mac } = delete;
+    let id = delete.id;
     let alive = sql::exists(
         unit,
         "SELECT 1 FROM run
@@ -181,11 +217,12 @@ pub(crate) fn workspace_delete(unit: &Unit<'_>, delete: WorkspaceDelete) -> Resu
     }
     let deleted = sql::run(
         unit,
-        "UPDATE workspace SET deleted = ?2, revision = revision + 1 WHERE id = ?1 AND deleted IS NULL",
-        (id.as_bytes(), delete.now.millis()),
+        "UPDATE workspace SET deleted = ?3, revision = ?2, mac = ?4
+         WHERE id = ?1 AND revision = ?2 - 1 AND deleted IS NULL AND ?3 IS NOT NULL",
+        (id.as_bytes(), sql::int(delete.revision), delete.deleted.map(Timestamp::millis), mac.0),
     )?;
     if deleted == 0 {
-        return Err(Error::NotFound);
+        return Err(Error::Revision { current: revision(unit, id)? });
     }
     remove_grants(unit, "DELETE FROM role_grant WHERE workspace = ?1 RETURNING principal", id.as_bytes())
 }
@@ -281,19 +318,23 @@ pub(crate) fn workspace_key_remove(unit: &Unit<'_>, remove: WorkspaceKeyRemove) 
 
 // Compute targets ---------------------------------------------------------------------------------------------------
 
-pub(crate) fn compute_insert(unit: &Unit<'_>, row: ComputeRow) -> Result<(), Error> {
+pub(crate) fn compute_insert(unit: &Unit<'_>, new: Authenticated<ComputeRow>) -> Result<(), Error> {
+    let Authenticated { row, mac } = new;
     if row.name.is_local() {
         return Err(Error::Conflict("the name `local` means the submitter's own machine"));
     }
     sql::run(
         unit,
-        "INSERT INTO compute (id, name, name_key, open, created, last_seen) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO compute (id, name, name_key, open, created, revision, mac, last_seen)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         (
             row.id.as_bytes(),
             row.name.as_str(),
             row.name.key(),
             row.open,
             row.created.millis(),
+            sql::int(row.revision),
+            mac.0,
             row.last_seen.map(Timestamp::millis),
         ),
     )
@@ -301,26 +342,30 @@ pub(crate) fn compute_insert(unit: &Unit<'_>, row: ComputeRow) -> Result<(), Err
     Ok(())
 }
 
-pub(crate) fn compute_by_name(c: &Connection, key: &str) -> Result<Option<ComputeRow>, Error> {
-    sql::one(
+pub(crate) fn compute_by_name(c: &Connection, key: &str) -> Result<Option<Authenticated<ComputeRow>>, Error> {
+    let found = sql::one(
         c,
-        "SELECT id, name, open, created, last_seen,
+        "SELECT id, name, open, created, revision, mac, last_seen,
                 (SELECT count(*) FROM run WHERE compute_key = compute.name_key AND status = 'queued')
          FROM compute WHERE name_key = ?1",
         [key],
         compute,
-    )
+    )?;
+    asked(found, "compute", |row| row.name.key() == key, |row| row.id.to_string())
 }
 
-pub(crate) fn compute_list(c: &Connection, page: &After<String>) -> Result<sql::Page<ComputeRow, String>, Error> {
+pub(crate) fn compute_list(
+    c: &Connection,
+    page: &After<String>,
+) -> Result<sql::Page<Authenticated<ComputeRow>, String>, Error> {
     sql::page(
         c,
-        "SELECT id, name, open, created, last_seen,
+        "SELECT id, name, open, created, revision, mac, last_seen,
                 (SELECT count(*) FROM run WHERE compute_key = compute.name_key AND status = 'queued'), name_key
          FROM compute WHERE name_key > ?1 ORDER BY name_key LIMIT ?2",
         (page.after.as_deref().unwrap_or_default(), sql::more(page)),
         page.limit,
-        |row| row.get(6),
+        |row| row.get(8),
         compute,
     )
 }

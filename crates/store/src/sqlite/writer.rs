@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use kluis_core::audit::{AuditEntry, Frontier, Hash, leaf_hash};
+use kluis_core::clock::Timestamp;
 use rusqlite::Connection;
 use rusqlite::hooks::Wal;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -48,6 +49,7 @@ pub(crate) struct Unit<'a> {
     connection: &'a Connection,
     name: RefCell<InName>,
     asked: Cell<bool>,
+    time: Cell<Option<Timestamp>>,
     leaves: RefCell<Vec<Leaf>>,
     hints: RefCell<Vec<Hint>>,
     saved: Cell<bool>,
@@ -67,6 +69,7 @@ impl<'a> Unit<'a> {
             connection,
             name: RefCell::new(InName::Own),
             asked: Cell::new(false),
+            time: Cell::new(None),
             leaves: RefCell::default(),
             hints: RefCell::default(),
             saved: Cell::new(false),
@@ -101,6 +104,11 @@ impl<'a> Unit<'a> {
             InName::Reporter(_) if !self.asked.get() => Err(Error::NotFound),
             _ => Ok(()),
         }
+    }
+
+    /// When this is done, as its first record says; `None` for a command without records.
+    pub(super) fn time(&self) -> Option<Timestamp> {
+        self.time.get()
     }
 
     /// Tells whoever listens, after the commit.
@@ -149,6 +157,7 @@ impl<C: Send, T: Send, F: FnOnce(&Unit<'_>, C) -> Result<T, Error> + Send> Work 
         // Assigned only when it returned: after a panic the answer is the one that it was made with.
         self.result = admit::admit(unit, &write.authority).and_then(|name| {
             unit.name.replace(name);
+            unit.time.set(write.audit.first().map(|entry| entry.record.time));
             unit.record_instead(leaves);
             if self.saved {
                 unit.save()?;

@@ -1,5 +1,6 @@
 //! Leases, tickets and an agent's word.
 
+use kluis_core::access::{Role, Scope};
 use kluis_core::audit::AuditAction;
 use kluis_core::run::{Blame, RunEvent, RunStatus, TransitionError};
 use kluis_core::sealed::LookupHash;
@@ -73,18 +74,18 @@ async fn futures<T: Send + 'static>(all: impl Iterator<Item = impl Future<Output
 
 pub(crate) async fn a_lease_can_be_for_one_submitter_or_one_run(store: &Store) {
     let world = World::new(store).await;
-    let ada = world.user("ada", None).await;
+    let ada = world.user("ada", Some(Role::Contributor)).await;
     world.submit("first").await;
     let mut adas = world.submission("second");
-    adas.submitted_by = ada;
+    adas.row.submitted_by = ada;
     store.run_insert(write(adas)).await.unwrap();
     let mut local = world.submission("third");
-    local.spec.compute = compute_name("local");
+    local.row.spec.compute = compute_name("local");
     store.run_insert(write(local)).await.unwrap();
 
     let next = async |compute: &str, only: Option<&str>, submitter| {
         let only = only.map(|run| (world.workspace, run_id(run)));
-        let filter = LeaseFilter { compute: compute_name(compute), only, submitter };
+        let filter = LeaseFilter { compute: compute_name(compute), only, submitter, after: 0 };
         store.lease_next(filter).await.unwrap().map(|l| l.run.id.to_string())
     };
     assert_eq!(next("cluster", None, Some(ada)).await.as_deref(), Some("second"));
@@ -92,6 +93,8 @@ pub(crate) async fn a_lease_can_be_for_one_submitter_or_one_run(store: &Store) {
     assert_eq!(next("cluster", Some("second"), Some(world.owner)).await, None);
     assert_eq!(next("local", None, None).await.as_deref(), Some("third"));
     assert_eq!(next("local", Some("first"), None).await, None);
+    let behind = LeaseFilter { compute: compute_name("cluster"), only: None, submitter: None, after: 1 };
+    assert_eq!(store.lease_next(behind).await.unwrap().unwrap().run.id.as_str(), "second");
 }
 
 pub(crate) async fn a_ticket_is_inert_until_its_attempt_is_confirmed(store: &Store) {
@@ -152,7 +155,7 @@ pub(crate) async fn the_same_ticket_with_another_key_is_theft(store: &Store) {
     let size = world.log_size().await;
 
     let theft = present(&world, "churn_1", 1, 8, 30).await;
-    assert_eq!(theft, Redeemed::Theft { status: RunStatus::Compromised });
+    assert_eq!(theft, Redeemed::Theft);
     assert_eq!(world.log_size().await, size + 1);
     assert_eq!(last_action(&world).await, AuditAction::TicketTheft, "the alarm, not the redemption");
     let row = world.run("churn_1").await;
@@ -166,7 +169,7 @@ pub(crate) async fn the_same_ticket_with_another_key_is_theft(store: &Store) {
     let out = Redeemed::Refused { status: Some(RunStatus::Compromised) };
     assert_eq!(present(&world, "churn_1", 1, 9, 31).await, out);
     let again = present(&world, "churn_1", 1, 8, 31).await;
-    assert_eq!(again, Redeemed::Theft { status: RunStatus::Compromised });
+    assert_eq!(again, Redeemed::Theft);
 }
 
 pub(crate) async fn theft_is_heard_after_the_end(store: &Store) {
@@ -175,9 +178,51 @@ pub(crate) async fn theft_is_heard_after_the_end(store: &Store) {
     let end = world.end(RunStatus::Running, RunEvent::Succeeded);
     store.session_end(write_as(Authority::Session(run), end)).await.unwrap();
     let theft = present(&world, "churn_1", 1, 8, 30).await;
-    assert_eq!(theft, Redeemed::Theft { status: RunStatus::Compromised });
+    assert_eq!(theft, Redeemed::Theft);
     let row = world.run("churn_1").await;
     assert_eq!((row.status, row.ended), (RunStatus::Compromised, Some(later(10))), "it ended when it ended");
+}
+
+pub(crate) async fn theft_is_heard_while_the_run_waits_for_its_next_attempt(store: &Store) {
+    let world = World::new(store).await;
+    world.start("churn_1").await;
+    let retry = world.report("churn_1", 1, RunStatus::Running, Some(RunEvent::Retry));
+    assert_eq!(store.attempt_report(write(retry)).await.unwrap().status, RunStatus::Queued);
+    assert_eq!(present(&world, "churn_1", 1, 8, 30).await, Redeemed::Theft);
+    let row = world.run("churn_1").await;
+    assert_eq!((row.status, row.ended), (RunStatus::Compromised, Some(later(30))));
+    assert_eq!(last_action(&world).await, AuditAction::TicketTheft);
+    assert_eq!(world.next().await, None, "there is no next attempt");
+}
+
+/// The queue goes on behind the runs of somebody who may not submit any more; they wait, and start when he may again.
+pub(crate) async fn nobody_runs_what_he_may_not_submit_any_more(store: &Store) {
+    let world = World::new(store).await;
+    let ada = world.user("ada", Some(Role::Contributor)).await;
+    for run in ["first", "second"] {
+        let mut adas = world.submission(run);
+        adas.row.submitted_by = ada;
+        store.run_insert(write(adas)).await.unwrap();
+    }
+    world.submit("third").await;
+    store.lease_take(write(world.lease("first", 1))).await.unwrap();
+    let place = Scope::Workspace(world.workspace);
+    let mut lower = world.grant(ada, place, Role::Reader);
+    lower.row.revision = 2;
+    store.grant_set(write(lower)).await.unwrap();
+
+    assert_eq!(world.run("first").await.status, RunStatus::Canceled, "it was on its way");
+    assert_eq!(world.run("second").await.status, RunStatus::Queued);
+    assert_eq!(world.next().await.unwrap().run.id.as_str(), "third");
+    let taken = store.lease_take(write(world.lease("second", 1))).await.unwrap_err();
+    assert_eq!(taken, Error::Moved("the submitter's rights"));
+    assert_eq!(world.run("second").await.status, RunStatus::Queued);
+
+    let mut back = world.grant(ada, place, Role::Contributor);
+    back.row.revision = 3;
+    store.grant_set(write(back)).await.unwrap();
+    assert_eq!(world.next().await.unwrap().run.id.as_str(), "second");
+    world.start_attempt("second", 1).await;
 }
 
 pub(crate) async fn a_ticket_of_an_earlier_attempt_opens_nothing(store: &Store) {

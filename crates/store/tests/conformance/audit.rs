@@ -7,7 +7,7 @@ use kluis_core::id::{InstallationId, SecretId};
 use kluis_store::audit::AuditFilter;
 use kluis_store::{Authority, Error, Store, Write};
 
-use crate::world::{NOW, World, entry, later, run_id, write};
+use crate::world::{NOW, World, authenticated, entry, later, run_id, write};
 
 async fn append(store: &Store, audit: Vec<AuditEntry>) {
     store.audit_append(Write { authority: Authority::server(), audit, change: () }).await.unwrap();
@@ -36,10 +36,10 @@ pub(crate) async fn a_refused_command_leaves_no_record(store: &Store) {
     let world = World::new(store).await;
     let before = store.audit_head().await.unwrap();
     let mut hints = store.subscribe();
-    let missing = kluis_store::workspaces::WorkspaceDelete {
-        workspace: kluis_core::id::WorkspaceId::from_bytes([1; 16]),
-        now: NOW,
-    };
+    let mut missing = world.workspace_now(world.workspace).await;
+    missing.id = kluis_core::id::WorkspaceId::from_bytes([1; 16]);
+    missing.deleted = Some(NOW);
+    let missing = authenticated(missing);
     assert_eq!(store.workspace_delete(write(missing)).await, Err(Error::NotFound));
     let taken =
         world.workspace_row(kluis_core::id::WorkspaceId::generate(&world.rng), "default", world.key, world.owner);

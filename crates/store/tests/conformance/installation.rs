@@ -16,9 +16,9 @@ pub(crate) async fn first_start_makes_everything_at_once(store: &Store) {
     let login = store.token_by_hash(create.owner_token.row.hash).await.unwrap().unwrap();
     assert_eq!(login.token, create.owner_token);
     assert_eq!(login.standing.grants.len(), 2, "on the installation and on the workspace");
-    assert!(store.workspace_by_name(&create.workspace.workspace.name).await.unwrap().is_some());
+    assert!(store.workspace_by_name(&create.workspace.workspace.row.name).await.unwrap().is_some());
     assert_eq!(store.workspace_keys(world.workspace).await.unwrap(), [create.workspace.key]);
-    assert_eq!(store.compute_by_name(&create.compute.name).await.unwrap(), Some(create.compute));
+    assert_eq!(store.compute_by_name(&create.compute.row.name).await.unwrap(), Some(create.compute));
     assert_eq!(store.installation_owners().await.unwrap(), [world.owner]);
 }
 
@@ -33,7 +33,7 @@ pub(crate) async fn first_start_happens_once(store: &Store) {
 pub(crate) async fn a_first_start_that_fails_leaves_nothing(store: &Store) {
     let (mut create, world) = World::first_start(store);
     let compute = create.compute.clone();
-    create.compute.name = crate::world::compute_name("local");
+    create.compute.row.name = crate::world::compute_name("local");
     assert!(matches!(store.installation_create(write(create.clone())).await, Err(Error::Conflict(_))));
     assert_eq!(store.installation_load().await.unwrap(), None);
     assert_eq!(store.principal_get(world.owner).await.unwrap(), None);

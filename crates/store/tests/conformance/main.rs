@@ -10,6 +10,7 @@ mod attempts;
 mod audit;
 mod authority;
 mod deliveries;
+mod format;
 mod identity;
 mod installation;
 mod logs;
@@ -91,6 +92,9 @@ macro_rules! conformance {
                 a_committed_revocation_precedes_every_later_read
                 live_runs_that_hold_a_secret_are_found_and_told
             }
+            format {
+                a_run_is_encoded_as_the_page_says
+            }
             runs {
                 the_same_submission_is_the_same_run
                 runs_are_numbered_per_experiment
@@ -100,7 +104,9 @@ macro_rules! conformance {
                 an_ended_run_can_not_be_canceled
                 children_belong_to_their_parent
                 children_end_with_their_parent
-                open_runs_are_counted
+                too_many_open_runs_are_refused
+                a_submission_is_checked_against_the_workspace_as_it_is
+                access_that_is_taken_ends_the_runs_that_had_it
             }
             attempts {
                 the_oldest_run_is_leased_first
@@ -111,6 +117,8 @@ macro_rules! conformance {
                 the_same_ticket_and_key_are_the_same_session
                 the_same_ticket_with_another_key_is_theft
                 theft_is_heard_after_the_end
+                theft_is_heard_while_the_run_waits_for_its_next_attempt
+                nobody_runs_what_he_may_not_submit_any_more
                 a_ticket_of_an_earlier_attempt_opens_nothing
                 a_returned_lease_costs_no_attempt
                 a_lost_attempt_is_retried_within_the_limit
@@ -122,6 +130,7 @@ macro_rules! conformance {
             sessions {
                 reads_are_received_once_and_in_order
                 silence_makes_a_run_unresponsive_and_contact_brings_it_back
+                what_the_server_did_not_hear_is_no_silence
                 the_end_of_the_run_is_the_end_of_the_session
                 a_canceled_run_may_say_how_it_ended_and_nothing_else
                 sessions_that_outlive_their_run_are_drained

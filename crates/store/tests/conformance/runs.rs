@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use kluis_core::access::{Effect, Role, Scope};
 use kluis_core::api::runs::ChangeRun;
 use kluis_core::run::{Blame, RunEvent, RunStatus, TransitionError};
-use kluis_store::runs::{ChildEnd, ChildInsert, RunCancel, RunChange, RunFilter};
+use kluis_store::attempts::SessionHeartbeat;
+use kluis_store::identity::GrantRemove;
+use kluis_store::runs::{ChildEnd, ChildInsert, OpenLimits, RunCancel, RunChange, RunFilter};
 use kluis_store::{After, Authority, Error, Store};
 
-use crate::world::{World, compute_name, experiment_name, later, run_id, write, write_as};
+use crate::world::{NOW, World, authenticated, compute_name, experiment_name, later, run_id, write, write_as};
 
 fn cancel(world: &World, run: &str) -> RunCancel {
     RunCancel { workspace: world.workspace, run: run_id(run), reason: "asked for".into(), now: later(5) }
@@ -22,7 +25,7 @@ pub(crate) async fn the_same_submission_is_the_same_run(store: &Store) {
     let first = store.run_insert(write(world.submission("churn_1"))).await.unwrap();
     assert!(!first.existed);
     assert_eq!((first.run.status, first.run.attempt, first.run.number), (RunStatus::Queued, 0, 1));
-    assert_eq!(first.run.spec.as_ref(), Some(&world.submission("churn_1").spec));
+    assert_eq!(first.run.spec.as_ref(), Some(&world.submission("churn_1").row.spec));
     assert_eq!(first.run.submitter.as_str(), "owner");
 
     let size = world.log_size().await;
@@ -32,13 +35,13 @@ pub(crate) async fn the_same_submission_is_the_same_run(store: &Store) {
     assert_eq!(world.log_size().await, size, "nothing happened, nothing is recorded");
 
     let mut other = world.submission("churn_1");
-    other.request_hash = [2; 32];
+    other.row.request_hash = [2; 32];
     assert!(matches!(store.run_insert(write(other)).await, Err(Error::Conflict(_))));
     let mut others = world.submission("churn_1");
-    others.submitted_by = world.user("ada", None).await;
+    others.row.submitted_by = world.user("ada", None).await;
     assert!(matches!(store.run_insert(write(others)).await, Err(Error::Conflict(_))));
     let mut nowhere = world.submission("churn_2");
-    nowhere.spec.compute = compute_name("nowhere");
+    nowhere.row.spec.compute = compute_name("nowhere");
     assert_eq!(store.run_insert(write(nowhere)).await.unwrap_err(), Error::Moved("the compute target"));
 }
 
@@ -46,7 +49,7 @@ pub(crate) async fn runs_are_numbered_per_experiment(store: &Store) {
     let world = World::new(store).await;
     for (run, experiment, number) in [("a", "churn", 1), ("b", "Churn", 2), ("c", "other", 1), ("d", "CHURN", 3)] {
         let mut submission = world.submission(run);
-        submission.spec.experiment = experiment_name(experiment);
+        submission.row.spec.experiment = experiment_name(experiment);
         assert_eq!(store.run_insert(write(submission)).await.unwrap().run.number, number, "{run}");
     }
     let experiments = store.experiment_list(world.workspace, After::first(10)).await.unwrap().items;
@@ -58,7 +61,7 @@ pub(crate) async fn runs_are_listed_newest_first(store: &Store) {
     let world = World::new(store).await;
     for (run, experiment) in [("a", "churn"), ("b", "other"), ("c", "churn"), ("d", "churn")] {
         let mut submission = world.submission(run);
-        submission.spec.experiment = experiment_name(experiment);
+        submission.row.spec.experiment = experiment_name(experiment);
         store.run_insert(write(submission)).await.unwrap();
     }
     store.run_cancel(write(cancel(&world, "c"))).await.unwrap();
@@ -196,19 +199,89 @@ pub(crate) async fn children_end_with_their_parent(store: &Store) {
     assert_eq!(refused, Error::RunEnded { status: RunStatus::Canceled });
 }
 
-pub(crate) async fn open_runs_are_counted(store: &Store) {
+pub(crate) async fn too_many_open_runs_are_refused(store: &Store) {
     let world = World::new(store).await;
     let ada = world.user("ada", None).await;
-    world.submit("a").await;
-    let session = Authority::Session(world.start("b").await);
+    let submit = async |run: &str, by, of_submitter, of_workspace| {
+        let mut submission = world.submission(run);
+        submission.row.submitted_by = by;
+        submission.row.limits = OpenLimits { of_submitter, of_workspace };
+        store.run_insert(write(submission)).await.map(|inserted| inserted.existed)
+    };
+    let refused = |outcome| assert!(matches!(outcome, Err(Error::Conflict(_))), "{outcome:?}");
+    let session = Authority::Session(world.start("a").await);
     store.child_insert(write_as(session, child("fold"))).await.unwrap();
-    let mut adas = world.submission("c");
-    adas.submitted_by = ada;
-    store.run_insert(write(adas)).await.unwrap();
-    store.run_cancel(write(cancel(&world, "a"))).await.unwrap();
-    assert_eq!(store.runs_open(None, None).await.unwrap(), 2);
-    assert_eq!(store.runs_open(Some(world.workspace), Some(ada)).await.unwrap(), 1);
-    assert_eq!(store.runs_open(None, Some(world.owner)).await.unwrap(), 1);
+    assert_eq!(submit("b", world.owner, 2, 2).await, Ok(false), "children are not counted");
+    refused(submit("c", world.owner, 2, 9).await);
+    refused(submit("c", ada, 2, 2).await);
+    assert_eq!(submit("b", world.owner, 2, 2).await, Ok(true), "one that exists is no new one");
+    assert_eq!(submit("c", ada, 1, 3).await, Ok(false));
+    store.run_cancel(write(cancel(&world, "b"))).await.unwrap();
+    assert_eq!(submit("d", world.owner, 2, 3).await, Ok(false), "what has ended is not counted");
+}
+
+pub(crate) async fn a_submission_is_checked_against_the_workspace_as_it_is(store: &Store) {
+    let world = World::new(store).await;
+    let mut row = world.workspace_now(world.workspace).await;
+    row.settings.require_declared_secrets = true;
+    row.revision = 2;
+    store.workspace_change(write(authenticated(row))).await.unwrap();
+    let stale = store.run_insert(write(world.submission("churn_1"))).await.unwrap_err();
+    assert_eq!(stale, Error::Moved("the workspace"));
+    let mut seen = world.submission("churn_1");
+    seen.row.workspace_revision = 2;
+    store.run_insert(write(seen)).await.unwrap();
+}
+
+/// Whoever loses the right to submit loses what he has started: in the unit of work that takes it, in that workspace,
+/// for good.
+pub(crate) async fn access_that_is_taken_ends_the_runs_that_had_it(store: &Store) {
+    let world = World::new(store).await;
     let (other, _) = world.another_workspace("research").await;
-    assert_eq!(store.runs_open(Some(other), None).await.unwrap(), 0);
+    let start = async |name: &str, run: &str| {
+        let id = world.user(name, Some(Role::Contributor)).await;
+        let mut submission = world.submission(run);
+        submission.row.submitted_by = id;
+        store.run_insert(write(submission)).await.unwrap();
+        (id, world.start_attempt(run, 1).await)
+    };
+    let (removed, removed_run) = start("removed", "a").await;
+    let (lowered, _) = start("lowered", "b").await;
+    let (disabled, _) = start("disabled", "c").await;
+    let (kept, kept_run) = start("kept", "d").await;
+    let place = Scope::Workspace(world.workspace);
+    let child = write_as(Authority::Session(removed_run.clone()), child("fold"));
+    store.child_insert(child).await.unwrap();
+
+    // Another right, somewhere else, changes nothing here.
+    store.grant_set(write(world.grant(kept, Scope::Workspace(other), Role::Reader))).await.unwrap();
+    let elsewhere = GrantRemove { principal: kept, scope: Scope::Workspace(other), effect: Effect::Allow, revision: 1 };
+    store.grant_remove(write(elsewhere)).await.unwrap();
+    let beat = SessionHeartbeat { seen: RunStatus::Running, reads: (0, 0), phase: None, now: later(1) };
+    store.session_heartbeat(write_as(Authority::Session(kept_run), beat)).await.unwrap();
+
+    let remove = GrantRemove { principal: removed, scope: place, effect: Effect::Allow, revision: 1 };
+    store.grant_remove(write(remove)).await.unwrap();
+    let mut lower = world.grant(lowered, place, Role::Reader);
+    lower.row.revision = 2;
+    store.grant_set(write(lower)).await.unwrap();
+    let mut disable = authenticated(world.principal(disabled, "disabled"));
+    (disable.row.enabled, disable.row.revision) = (false, 2);
+    store.principal_change(write(disable)).await.unwrap();
+    for run in ["a", "b", "c", "fold"] {
+        assert_eq!(world.run(run).await.status, RunStatus::Canceled, "{run}");
+    }
+    let row = world.run("a").await;
+    assert_eq!((row.ended, row.blame, row.cancel_requested), (Some(NOW), Some(Blame::User), true));
+    assert_eq!(world.run("d").await.status, RunStatus::Running);
+
+    // Its launcher is told, may say how the process ended, and reads nothing, not even when access comes back.
+    store.grant_set(write(world.grant(removed, place, Role::Contributor))).await.unwrap();
+    let reader = Authority::Run { submitter: removed, epoch: world.epoch(removed).await, run: removed_run.clone() };
+    world.set("db-password", "x").await;
+    let over = Error::RunEnded { status: RunStatus::Canceled };
+    assert_eq!(world.read_as(reader, "db-password", false).await, Err(over));
+    let beat = SessionHeartbeat { seen: RunStatus::Canceled, reads: (0, 0), phase: None, now: later(1) };
+    let told = store.session_heartbeat(write_as(Authority::Session(removed_run), beat)).await.unwrap();
+    assert!(told.cancel_requested && told.reason.is_some(), "{told:?}");
 }

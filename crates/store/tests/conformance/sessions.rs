@@ -1,7 +1,7 @@
 //! Signs of life, silence, and the end.
 
 use kluis_core::run::{Blame, ExitStatus, RunEvent, RunStatus};
-use kluis_store::attempts::{RunSilent, SessionHeartbeat, SessionsDrain};
+use kluis_store::attempts::{Listening, RunSilent, SessionHeartbeat, SessionsDrain};
 use kluis_store::runs::RunCancel;
 use kluis_store::{Authority, Error, RunAuthority, Store};
 
@@ -58,6 +58,29 @@ pub(crate) async fn silence_makes_a_run_unresponsive_and_contact_brings_it_back(
     let state = store.session_heartbeat(write_as(session, beat(RunStatus::Unresponsive, (0, 0), 200))).await.unwrap();
     assert_eq!(state.status, RunStatus::Running);
     assert_eq!(world.run("churn_1").await.status, RunStatus::Running);
+}
+
+pub(crate) async fn what_the_server_did_not_hear_is_no_silence(store: &Store) {
+    let world = World::new(store).await;
+    let session = Authority::Session(world.start("churn_1").await);
+    let silent = async |seconds| store.runs_silent(RunStatus::Running, later(seconds), 10).await.unwrap().len();
+    let note = async |seconds, deaf_millis| {
+        store.listening_note(write(Listening { until: later(seconds), deaf_millis })).await.unwrap();
+    };
+    assert_eq!(store.listening_until().await.unwrap(), None);
+    note(60, 0).await;
+    assert_eq!(store.listening_until().await.unwrap(), Some(later(60)));
+    assert_eq!((silent(0).await, silent(1).await), (0, 1));
+    // Away for an hour, and once more.
+    note(3660, 3_600_000).await;
+    note(9000, 3_600_000).await;
+    assert_eq!((silent(7200).await, silent(7201).await), (0, 1));
+    assert_eq!(world.run("churn_1").await.last_contact, Some(NOW), "what is shown is when it was heard");
+    // A clock that was set back takes the silences along.
+    note(0, -7_200_000).await;
+    assert_eq!((silent(0).await, silent(1).await), (0, 1));
+    store.session_heartbeat(write_as(session, beat(RunStatus::Running, (0, 0), 50))).await.unwrap();
+    assert_eq!((silent(50).await, silent(51).await), (0, 1));
 }
 
 async fn is_over(world: &World, run: &RunAuthority, status: RunStatus) {

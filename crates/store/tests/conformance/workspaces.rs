@@ -3,18 +3,23 @@
 use kluis_core::access::{Role, Scope};
 use kluis_core::id::{ComputeId, KeyId};
 use kluis_store::runs::RunFilter;
-use kluis_store::workspaces::{ComputeSeen, WorkspaceDelete, WorkspaceKeyRemove, WorkspaceKeyRow};
+use kluis_store::workspaces::{ComputeSeen, WorkspaceKeyRemove, WorkspaceKeyRow};
 use kluis_store::{After, Error, Store};
 
-use crate::world::{NOW, World, compute_name, later, secret_name, workspace_name, write};
+use crate::world::{NOW, World, authenticated, compute_name, later, secret_name, workspace_name, write};
 
 pub(crate) async fn a_deleted_workspace_is_not_found_by_anything(store: &Store) {
     let world = World::new(store).await;
     let found = world.set("db-password", "x").await;
     let ada = world.user("ada", Some(Role::Contributor)).await;
     let epoch = world.epoch(ada).await;
-    let delete = WorkspaceDelete { workspace: world.workspace, now: NOW };
-    store.workspace_delete(write(delete)).await.unwrap();
+    let mut delete = world.workspace_now(world.workspace).await;
+    delete.deleted = Some(NOW);
+    let stale = store.workspace_delete(write(authenticated(delete.clone()))).await;
+    assert_eq!(stale, Err(Error::Revision { current: 1 }));
+    delete.revision = 2;
+    let delete = authenticated(delete);
+    store.workspace_delete(write(delete.clone())).await.unwrap();
 
     assert_eq!(store.workspace_get(world.workspace).await.unwrap(), None);
     assert_eq!(store.workspace_by_name(&workspace_name("default")).await.unwrap(), None);
@@ -46,8 +51,9 @@ pub(crate) async fn a_deleted_workspace_is_not_found_by_anything(store: &Store) 
 pub(crate) async fn a_workspace_with_a_live_run_stays(store: &Store) {
     let world = World::new(store).await;
     world.submit("churn_1").await;
-    let delete = WorkspaceDelete { workspace: world.workspace, now: NOW };
-    assert!(matches!(store.workspace_delete(write(delete)).await, Err(Error::Conflict(_))));
+    let mut delete = world.workspace_now(world.workspace).await;
+    (delete.deleted, delete.revision) = (Some(NOW), 2);
+    assert!(matches!(store.workspace_delete(write(authenticated(delete))).await, Err(Error::Conflict(_))));
     assert!(store.workspace_get(world.workspace).await.unwrap().is_some());
 }
 
@@ -56,7 +62,7 @@ pub(crate) async fn a_role_shows_in_the_members_workspaces(store: &Store) {
     world.another_workspace("research").await;
     let ada = world.user("ada", Some(Role::SecretsWriter)).await;
     let of = |items: Vec<kluis_store::workspaces::WorkspaceListed>| {
-        items.into_iter().map(|w| (w.workspace.name.to_string(), w.role)).collect::<Vec<_>>()
+        items.into_iter().map(|w| (w.workspace.row.name.to_string(), w.role)).collect::<Vec<_>>()
     };
     let adas = store.workspace_list(Some(ada), After::first(10)).await.unwrap().items;
     assert_eq!(of(adas), [("default".to_owned(), Some(Role::SecretsWriter))]);
@@ -89,13 +95,13 @@ pub(crate) async fn members_come_in_pages(store: &Store) {
 
 pub(crate) async fn settings_change_by_revision(store: &Store) {
     let world = World::new(store).await;
-    let mut row = store.workspace_get(world.workspace).await.unwrap().unwrap();
+    let mut row = world.workspace_now(world.workspace).await;
     row.settings.retention_days = 7;
     row.settings.enforce_validity = true;
-    assert_eq!(store.workspace_change(write(row.clone())).await, Err(Error::Revision { current: 1 }));
+    assert_eq!(store.workspace_change(write(authenticated(row.clone()))).await, Err(Error::Revision { current: 1 }));
     row.revision = 2;
-    store.workspace_change(write(row.clone())).await.unwrap();
-    assert_eq!(store.workspace_get(world.workspace).await.unwrap(), Some(row));
+    store.workspace_change(write(authenticated(row.clone()))).await.unwrap();
+    assert_eq!(world.workspace_now(world.workspace).await, row);
 }
 
 fn key(world: &World) -> WorkspaceKeyRow {
@@ -132,17 +138,17 @@ pub(crate) async fn a_key_in_use_stays(store: &Store) {
 pub(crate) async fn a_compute_target_in_use_stays(store: &Store) {
     let world = World::new(store).await;
     let taken = world.compute_row(ComputeId::generate(&world.rng), "CLUSTER");
-    assert!(matches!(store.compute_insert(write(taken)).await, Err(Error::Conflict(_))));
+    assert!(matches!(store.compute_insert(write(authenticated(taken))).await, Err(Error::Conflict(_))));
     world.submit("churn_1").await;
     let seen = ComputeSeen { compute: world.compute, now: later(5) };
     store.compute_seen(write(seen)).await.unwrap();
-    let row = store.compute_by_name(&compute_name("cluster")).await.unwrap().unwrap();
+    let row = store.compute_by_name(&compute_name("cluster")).await.unwrap().unwrap().row;
     assert_eq!((row.queued, row.last_seen), (1, Some(later(5))));
     assert!(matches!(store.compute_delete(write(world.compute)).await, Err(Error::Conflict(_))));
 
     let agent = world.user("agent", None).await;
     let spare = world.compute_row(ComputeId::generate(&world.rng), "spare");
-    store.compute_insert(write(spare.clone())).await.unwrap();
+    store.compute_insert(write(authenticated(spare.clone()))).await.unwrap();
     store.grant_set(write(world.grant(agent, Scope::Compute(spare.id), Role::Agent))).await.unwrap();
     let epoch = world.epoch(agent).await;
     let listed = store.compute_list(After::first(10)).await.unwrap().items;

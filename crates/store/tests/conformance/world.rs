@@ -22,7 +22,7 @@ use kluis_store::attempts::{
 };
 use kluis_store::identity::{TokenKind, TokenRow};
 use kluis_store::installation::{InstallationCreate, InstallationKeys};
-use kluis_store::runs::{RunInsert, RunRow};
+use kluis_store::runs::{OpenLimits, RunInsert, RunRow};
 use kluis_store::secrets::{Found, SecretFind, SecretRead, SecretVersionInsert};
 use kluis_store::workspaces::{ComputeRow, Workspace, WorkspaceInsert, WorkspaceKeyRow};
 use kluis_store::{Authenticated, Authority, Error, RunAuthority, Store, Write};
@@ -137,7 +137,7 @@ impl World {
             owner_grant: world.grant(world.owner, Scope::Installation, Role::Owner),
             owner_token: token,
             workspace: world.workspace_row(world.workspace, "default", world.key, world.owner),
-            compute: world.compute_row(world.compute, "cluster"),
+            compute: authenticated(world.compute_row(world.compute, "cluster")),
         };
         (create, world)
     }
@@ -174,20 +174,21 @@ impl World {
 
     pub(crate) fn workspace_row(&self, id: WorkspaceId, name: &str, key: KeyId, owner: PrincipalId) -> WorkspaceInsert {
         WorkspaceInsert {
-            workspace: Workspace {
+            workspace: authenticated(Workspace {
                 id,
                 name: workspace_name(name),
                 created: NOW,
                 settings: WorkspaceSettings::default(),
+                deleted: None,
                 revision: 1,
-            },
+            }),
             key: WorkspaceKeyRow { workspace: id, id: key, wrapped: vec![5; 60], current: true, created: NOW },
             owner: self.grant(owner, Scope::Workspace(id), Role::Owner),
         }
     }
 
     pub(crate) fn compute_row(&self, id: ComputeId, name: &str) -> ComputeRow {
-        ComputeRow { id, name: compute_name(name), open: true, created: NOW, last_seen: None, queued: 0 }
+        ComputeRow { id, name: compute_name(name), open: true, created: NOW, revision: 1, last_seen: None, queued: 0 }
     }
 
     /// Another workspace of the owner's.
@@ -310,8 +311,13 @@ impl World {
 
     // Runs ----------------------------------------------------------------------------------------------------------
 
-    pub(crate) fn submission(&self, run: &str) -> RunInsert {
-        RunInsert {
+    /// A workspace as it is now.
+    pub(crate) async fn workspace_now(&self, id: WorkspaceId) -> Workspace {
+        self.store.workspace_get(id).await.expect("readable").expect("it exists").row
+    }
+
+    pub(crate) fn submission(&self, run: &str) -> Authenticated<RunInsert> {
+        authenticated(RunInsert {
             workspace: self.workspace,
             id: run_id(run),
             spec: SubmitRun {
@@ -333,8 +339,10 @@ impl World {
             request_hash: [1; 32],
             submitted_by: self.owner,
             max_attempts: 2,
+            workspace_revision: 1,
+            limits: OpenLimits { of_submitter: 100, of_workspace: 100 },
             now: NOW,
-        }
+        })
     }
 
     pub(crate) async fn submit(&self, run: &str) -> RunRow {
@@ -342,7 +350,7 @@ impl World {
     }
 
     pub(crate) async fn next(&self) -> Option<Leased> {
-        let filter = LeaseFilter { compute: compute_name("cluster"), only: None, submitter: None };
+        let filter = LeaseFilter { compute: compute_name("cluster"), only: None, submitter: None, after: 0 };
         self.store.lease_next(filter).await.expect("readable")
     }
 

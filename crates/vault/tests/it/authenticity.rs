@@ -3,10 +3,11 @@
 use kluis_core::access::{Effect, Grant, Role, Scope};
 use kluis_core::audit::{AuditAction, AuditEntry, AuditRecord, Checkpoint};
 use kluis_core::clock::Timestamp;
-use kluis_core::id::{InstallationId, PrincipalId};
+use kluis_core::id::{InstallationId, PrincipalId, WorkspaceId};
+use kluis_core::name::RunId;
 use kluis_core::rng::CountingRng;
 use kluis_core::sealed::Mac;
-use kluis_vault::{token, verify_checkpoint};
+use kluis_vault::{TicketPlace, token, verify_checkpoint};
 
 use crate::fixture::{Fixture, INSTALLATION, WORKSPACE};
 use crate::spec;
@@ -65,6 +66,27 @@ fn a_row_is_authenticated_as_the_page_says() {
         &9_u64.to_be_bytes(),
     ]);
     assert_eq!(fixture.vault.mac(&grant.canonical()).0, fixture.by_the_page().row_mac(&row));
+}
+
+#[test]
+fn a_ticket_is_found_for_its_own_node_of_its_own_attempt_only() {
+    let fixture = Fixture::new();
+    let run = RunId::parse("churn_1").unwrap();
+    let other = RunId::parse("churn_2").unwrap();
+    let place = TicketPlace { workspace: WORKSPACE, run: &run, attempt: 3, node: 7 };
+    let hash = fixture.vault.ticket_hash(place, "kls_tkt_x");
+    assert_eq!(hash.0, fixture.by_the_page().ticket_lookup("kls_tkt_x", WORKSPACE.as_bytes(), "churn_1", 3, 7));
+    assert_ne!(hash, fixture.vault.lookup_hash("tkt", "kls_tkt_x"), "a ticket without a place is none");
+    let elsewhere = [
+        TicketPlace { workspace: WorkspaceId::from_bytes([9; 16]), ..place },
+        TicketPlace { run: &other, ..place },
+        TicketPlace { attempt: 7, ..place },
+        TicketPlace { node: 3, ..place },
+        TicketPlace { attempt: 7, node: 3, ..place },
+    ];
+    for place in elsewhere {
+        assert_ne!(hash, fixture.vault.ticket_hash(place, "kls_tkt_x"), "{place:?}");
+    }
 }
 
 #[test]

@@ -125,6 +125,12 @@ impl Installation {
         hmac(&self.derived("kluis/lookup"), &c(&[purpose.as_bytes(), token.as_bytes()]))
     }
 
+    pub(crate) fn ticket_lookup(&self, ticket: &str, workspace: &Id, run: &str, attempt: u64, node: u64) -> Key {
+        let place = [&workspace[..], run.as_bytes(), &attempt.to_be_bytes(), &node.to_be_bytes()];
+        let fields = [&[&b"tkt"[..], ticket.as_bytes()], &place[..]].concat();
+        hmac(&self.derived("kluis/lookup"), &c(&fields))
+    }
+
     pub(crate) fn blob_address(&self, workspace: &Id, content: &[u8]) -> Id {
         first16(&hmac(&hkdf(&self.key, &p("kluis/blob-address", &[&self.id, workspace])), content))
     }

@@ -89,8 +89,13 @@ if not _defer():
                     self.connections[owner] = connection
                 connection.sendall(len(body).to_bytes(4, "big") + body)
                 answer = json.loads(self._exactly(connection, int.from_bytes(self._exactly(connection, 4), "big")))
-            except OSError as error:
+            except BaseException as error:
+                # Broken off (by Ctrl-C too), it would answer the next question with this one's answer.
                 self.connections.pop(owner, None)
+                if connection is not None:
+                    connection.close()
+                if not isinstance(error, OSError):
+                    raise
                 raise ServiceException("the run's launcher can not be reached (%s); has the run ended?" % error) from None
             if answer["answer"] == "error":
                 kind = VaultUnavailable if answer["code"] == "unavailable" else ServiceException
@@ -108,7 +113,8 @@ if not _defer():
             return bytes(pieces)
 
     def _rank():
-        for variable in ("KLUIS_RANK", "RANK"):
+        # Ours is the node's number: whoever starts one process per device knows better.
+        for variable in ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", "KLUIS_RANK"):
             text = os.environ.get(variable, "")
             if text.isdigit():
                 return int(text)

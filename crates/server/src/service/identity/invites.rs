@@ -74,7 +74,7 @@ impl Identity<'_> {
         match (create.kind, &create.compute) {
             (PrincipalKind::User, None) => Ok(None),
             (PrincipalKind::Agent, Some(name)) => {
-                let found = self.app.store.compute_by_name(name).await?;
+                let found = self.app.compute_named(name).await?;
                 Ok(Some(found.ok_or(Error::NotFound("compute target"))?.id))
             }
             (PrincipalKind::Agent, None) => Err(Error::bad_request("an agent needs the `compute` that it will serve")),

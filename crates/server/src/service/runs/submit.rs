@@ -5,35 +5,66 @@ use kluis_core::access::{Action, Resource};
 use kluis_core::api::runs::{RunView, SubmitRun};
 use kluis_core::audit::{AuditAction, AuditRecord};
 use kluis_core::name::{RunId, SecretName, WorkspaceName};
-use kluis_store::Write;
-use kluis_store::runs::RunInsert;
+use kluis_store::runs::{OpenLimits, RunInsert, RunRow};
 use kluis_store::workspaces::Workspace;
+use kluis_store::{Error as StoreError, Write};
 use sha2::{Digest, Sha256};
 
 use super::{Runs, submission, view};
 use crate::caller::Caller;
 use crate::error::{Error, Result};
 
-/// Runs of one principal that have not ended.
-const MAX_OPEN_OF_PRINCIPAL: u64 = 10_000;
-/// Runs of one workspace that have not ended.
-const MAX_OPEN_OF_WORKSPACE: u64 = 50_000;
+/// How many runs may wait or run.
+const LIMITS: OpenLimits = OpenLimits { of_submitter: 10_000, of_workspace: 50_000 };
+/// How often a submission is checked anew when its workspace changes at the same time.
+const TRIES: usize = 5;
+
+/// Why a submission was not stored.
+enum Again {
+    /// What it was checked against has changed.
+    Moved,
+    /// It is refused.
+    No(Error),
+}
+
+impl From<Error> for Again {
+    fn from(e: Error) -> Self {
+        Self::No(e)
+    }
+}
 
 impl Runs<'_> {
     /// Submits a run. With a client's own id, the same submission again is the same run, even when it would be refused
     /// by now.
     pub async fn submit(&self, caller: &Caller, workspace: &WorkspaceName, spec: SubmitRun) -> Result<RunView> {
-        let workspace = self.app.workspace_for(caller, workspace, Action::RunSubmit).await?;
         let request_hash = Sha256::digest(serde_json::to_vec(&spec).expect("a submission is JSON")).into();
         let spec = submission::check(spec)?;
+        for _ in 0..TRIES {
+            let workspace = self.app.workspace_for(caller, workspace, Action::RunSubmit).await?;
+            match self.insert(caller, &workspace, &spec, request_hash).await {
+                // Its settings were changed, or a compute target was deleted, after they were looked at.
+                Err(Again::Moved) => {}
+                Err(Again::No(e)) => return Err(e),
+                Ok(run) => return Ok(view(&workspace.name, run)),
+            }
+        }
+        Err(Error::conflict("the workspace keeps changing; nothing was submitted, try again"))
+    }
+
+    async fn insert(
+        &self,
+        caller: &Caller,
+        workspace: &Workspace,
+        spec: &SubmitRun,
+        request_hash: [u8; 32],
+    ) -> Result<RunRow, Again> {
         let known = match &spec.run {
-            Some(id) => self.app.store.run_get(workspace.id, id).await?.is_some(),
+            Some(id) => self.app.store.run_get(workspace.id, id).await.map_err(Error::from)?.is_some(),
             None => false,
         };
         if !known {
-            self.check(caller, &workspace, &spec).await?;
+            self.check(caller, workspace, spec).await?;
         }
-
         let now = self.app.now();
         let id = match &spec.run {
             Some(id) => id.clone(),
@@ -45,18 +76,24 @@ impl Runs<'_> {
             name: Some(spec.experiment.to_string()),
             ..caller.record(now, AuditAction::RunSubmitted)
         };
-        let change = RunInsert {
+        let insert = RunInsert {
             workspace: workspace.id,
             id,
             max_attempts: spec.max_attempts.unwrap_or(1),
-            spec,
+            spec: spec.clone(),
             request_hash,
             submitted_by: caller.id(),
+            workspace_revision: workspace.revision,
+            limits: LIMITS,
             now,
         };
+        let change = self.app.authenticated(insert, RunInsert::canonical);
         let write = Write::new(caller.authority(), self.app.vault.audit_entry(record), change);
-        let inserted = self.app.store.run_insert(write).await.map_err(|e| Error::from(e).missing("workspace"))?;
-        Ok(view(&workspace.name, inserted.run))
+        match self.app.store.run_insert(write).await {
+            Ok(inserted) => Ok(inserted.run),
+            Err(StoreError::Moved(_)) => Err(Again::Moved),
+            Err(e) => Err(Again::No(Error::from(e).missing("workspace"))),
+        }
     }
 
     /// What a well-formed submission refers to: compute target, snapshot, secrets.
@@ -75,12 +112,6 @@ impl Runs<'_> {
         }
         if let Some(names) = spec.secrets.as_deref().filter(|names| !names.is_empty()) {
             self.check_secrets(caller, workspace, names).await?;
-        }
-        let store = &self.app.store;
-        if store.runs_open(None, Some(caller.id())).await? >= MAX_OPEN_OF_PRINCIPAL
-            || store.runs_open(Some(workspace.id), None).await? >= MAX_OPEN_OF_WORKSPACE
-        {
-            return Err(Error::conflict("too many runs are waiting or running; wait for some to end, or cancel some"));
         }
         Ok(())
     }

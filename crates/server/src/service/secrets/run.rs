@@ -78,7 +78,11 @@ impl Secrets<'_> {
         let submitter = self.app.known(reader.submitter).await?;
         let may =
             submitter.principal.enabled && submitter.may(Action::SecretRead, Resource::Workspace(reader.workspace.id));
-        let undeclared = reader.declared.and_then(|declared| names.iter().position(|name| !declared.contains(name)));
+        let undeclared = match reader.declared {
+            Some(declared) => names.iter().position(|name| !declared.contains(name)),
+            // Submitted before the workspace asked for declarations, it reads nothing since.
+            None => reader.workspace.settings.require_declared_secrets.then_some(0),
+        };
         if may && undeclared.is_none() {
             return Ok(submitter);
         }

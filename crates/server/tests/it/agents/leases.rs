@@ -46,7 +46,9 @@ async fn an_agent_of_another_target_is_refused_and_hears_nothing() {
     refused(&world.post("/agent/confirm", &stranger, confirm).await, 404, "not_found");
     let report = json!({ "attempt": lease["attempt"], "event": "gone", "reason": "" });
     refused(&world.post("/agent/report", &stranger, report.clone()).await, 404, "not_found");
-    refused(&world.post("/agent/report", &stage.ada, report).await, 404, "not_found");
+    refused(&world.post("/agent/report", &stage.ada, report.clone()).await, 403, "forbidden");
+    let outsider = world.user("outsider", None).await;
+    refused(&world.post("/agent/report", &outsider, report).await, 404, "not_found");
     let attempts = world.get("/agent/attempts?compute=cluster", &stranger).await.ok();
     assert_eq!(attempts["items"], json!([]));
     refused(&world.get("/agent/attempts?compute=other", &stage.agent).await, 404, "not_found");
@@ -74,6 +76,45 @@ async fn an_agent_reads_nothing_else() {
 }
 
 #[tokio::test]
+async fn an_agent_does_not_learn_which_workspaces_there_are() {
+    let stage = Stage::new().await;
+    for workspace in ["team", "no-such"] {
+        let named = json!({ "compute": "cluster", "run": { "workspace": workspace, "run": "no-such" } });
+        assert_eq!(ask(&stage, &stage.agent, named).await.ok().get("lease"), None, "{workspace}");
+    }
+}
+
+#[tokio::test]
+async fn a_removed_member_runs_nothing_of_his_own() {
+    let stage = Stage::new().await;
+    let world = &stage.world;
+    stage.run(json!({})).await;
+    let run = stage.run(json!({ "compute": "local" })).await;
+    world.delete("/workspaces/team/members/ada", &world.owner).await.ok();
+    let mine = json!({ "compute": "cluster", "mine": true });
+    assert_eq!(ask(&stage, &stage.ada, mine).await.ok().get("lease"), None);
+    let named = json!({ "compute": "local", "run": { "workspace": "team", "run": run } });
+    refused(&ask(&stage, &stage.ada, named).await, 404, "not_found");
+    assert_eq!(stage.lease().await, Value::Null, "nor does an agent");
+}
+
+#[tokio::test]
+async fn a_run_waits_while_its_submitter_may_not_use_its_target() {
+    let stage = Stage::new().await;
+    let world = &stage.world;
+    world.post("/computes", &world.owner, json!({ "name": "closed", "open": false })).await.ok();
+    let agent = world.agent("closed-agent", "closed").await;
+    let users = "/computes/closed/users/ada";
+    world.call("PUT", users, Some(&world.owner), None).await.ok();
+    let run = stage.run(json!({ "compute": "closed" })).await;
+    world.delete(users, &world.owner).await.ok();
+    let asked = json!({ "compute": "closed" });
+    assert_eq!(ask(&stage, &agent, asked.clone()).await.ok().get("lease"), None);
+    world.call("PUT", users, Some(&world.owner), None).await.ok();
+    assert_eq!(ask(&stage, &agent, asked).await.ok()["lease"]["attempt"]["run"], run.as_str());
+}
+
+#[tokio::test]
 async fn local_is_the_submitters_own_machine() {
     let stage = Stage::new().await;
     let world = &stage.world;
@@ -87,7 +128,7 @@ async fn local_is_the_submitters_own_machine() {
     assert_eq!(lease["attempt"]["run"], run.as_str());
 
     let confirm = json!({ "attempt": lease["attempt"], "handle": "h", "engine_job": "process 1" });
-    refused(&world.post("/agent/confirm", &eve, confirm.clone()).await, 404, "not_found");
+    refused(&world.post("/agent/confirm", &eve, confirm.clone()).await, 403, "forbidden");
     world.post("/agent/confirm", &stage.ada, confirm).await.ok();
     let mut launcher = Launcher::new(1);
     launcher.redeem(world, &lease).await.ok();

@@ -39,12 +39,14 @@ async fn the_engines_word_decides_within_the_runs_limit() {
         stage.report(&lease, event).await.ok();
         let shown = stage.show(&run).await;
         assert_eq!((&shown["status"], &shown["blame"]), (&json!(status), &blame), "{event} {attempts}");
-        if status == "queued" {
+        let code = if status == "queued" {
             stage.cancel(&run).await.ok();
+            "run_canceled"
         } else {
             assert!(shown["reason"].is_string(), "{event}: an end says why");
-        }
-        refused(&Launcher::new(1).redeem(&stage.world, &lease).await, 409, "run_ended");
+            "run_ended"
+        };
+        refused(&Launcher::new(1).redeem(&stage.world, &lease).await, 409, code);
     }
 }
 

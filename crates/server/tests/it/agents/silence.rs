@@ -68,8 +68,10 @@ async fn a_server_that_has_just_started_calls_nobody_silent() {
     let (run, _) = stage.running(json!({})).await;
     let waiting = stage.run(json!({})).await;
     stage.lease().await;
+    world.app.attempts().listens(0).await.unwrap();
     world.advance(Duration::from_hours(48));
     let started = world.app.now();
+    world.app.attempts().resume(0).await.unwrap();
     world.app.attempts().sweep(started).await.unwrap();
     assert_eq!(stage.status(&run).await, "running");
     assert_eq!(stage.status(&waiting).await, "starting");
@@ -77,6 +79,55 @@ async fn a_server_that_has_just_started_calls_nobody_silent() {
     world.app.attempts().sweep(started).await.unwrap();
     assert_eq!(stage.status(&run).await, "unresponsive");
     assert_eq!(stage.status(&waiting).await, "queued");
+}
+
+/// What counts for the watch over unredeemed tickets counts for the ticket: otherwise it would be refused as too old while
+/// it is still waited for.
+#[tokio::test]
+async fn a_ticket_outlives_a_machine_that_slept() {
+    let stage = Stage::new().await;
+    let world = &stage.world;
+    let run = stage.run(json!({})).await;
+    let lease = stage.lease().await;
+    stage.confirm(&lease).await.ok();
+    world.advance(Duration::from_hours(1));
+    world.app.listening.anew(world.app.now());
+    world.advance(Duration::from_secs(119));
+    world.app.attempts().sweep(world.app.listening.since()).await.unwrap();
+    assert_eq!(stage.status(&run).await, "starting");
+    Launcher::new(1).redeem(world, &lease).await.ok();
+}
+
+/// Twelve hours of silence on each of two days, between restarts: the night in which the server was off does not count,
+/// and what it heard before is not forgotten.
+#[tokio::test]
+async fn a_server_that_restarts_daily_still_gives_up_on_the_lost() {
+    let stage = Stage::new().await;
+    let world = &stage.world;
+    let attempts = world.app.attempts();
+    let (run, _) = stage.running(json!({})).await;
+    for day in 1..=2 {
+        attempts.resume(0).await.unwrap();
+        let started = world.app.now();
+        for _ in 0..12 {
+            assert_ne!(stage.status(&run).await, "lost", "day {day}");
+            world.advance(Duration::from_hours(1));
+            attempts.sweep(started).await.unwrap();
+            attempts.listens(0).await.unwrap();
+        }
+        if day == 1 {
+            world.advance(Duration::from_hours(12));
+        }
+    }
+    world.advance(Duration::from_secs(1));
+    attempts.listens(0).await.unwrap();
+    attempts.resume(0).await.unwrap();
+    let restarted = world.app.now();
+    attempts.sweep(restarted).await.unwrap();
+    assert_eq!(stage.status(&run).await, "unresponsive", "after a start there is time to be heard first");
+    world.advance(Duration::from_secs(91));
+    attempts.sweep(restarted).await.unwrap();
+    assert_eq!(stage.status(&run).await, "lost");
 }
 
 #[tokio::test]

@@ -12,6 +12,8 @@ pub(crate) struct Route {
     pub(crate) path: String,
     pub(crate) method: String,
     pub(crate) by: By,
+    /// Whether it takes one.
+    pub(crate) body: bool,
 }
 
 /// How it is authenticated.
@@ -35,7 +37,9 @@ pub(crate) fn all() -> Vec<Route> {
     let mut routes = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
-            routes.push(Route { path: path.clone(), method: method.to_ascii_uppercase(), by: by(operation) });
+            let body = operation.get("requestBody").is_some();
+            let method = method.to_ascii_uppercase();
+            routes.push(Route { path: path.clone(), method, by: by(operation), body });
         }
     }
     routes.sort();

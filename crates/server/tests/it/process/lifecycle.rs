@@ -144,6 +144,51 @@ async fn a_first_start_that_was_interrupted_goes_on_with_its_root_key() {
     running.shutdown().await;
 }
 
+/// A database that was lost is put back, not made anew: the new one would take everything that lies there for nobody's.
+#[tokio::test]
+async fn a_lost_database_is_no_first_start() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    started(options(&folder)).await.shutdown().await;
+    std::fs::create_dir_all(data.join("blobs/workspace")).unwrap();
+    std::fs::write(data.join("blobs/workspace/blob"), "sealed").unwrap();
+    let database = std::fs::read(data.join("kluis.db")).unwrap();
+    let left = ["blobs", "audit-index.db"];
+    for (i, kept) in left.into_iter().enumerate() {
+        for empty in [false, true] {
+            std::fs::remove_file(data.join("kluis.db")).unwrap();
+            if empty {
+                std::fs::write(data.join("kluis.db"), "").unwrap();
+            }
+            let error = not_started(options(&folder)).await.to_string();
+            assert!(error.contains(kept) && error.contains("kluis.db"), "{error}");
+            assert_eq!(std::fs::metadata(data.join("kluis.db")).map(|m| m.len()).unwrap_or(0), 0, "nothing was made");
+            std::fs::write(data.join("kluis.db"), &database).unwrap();
+        }
+        if i == 0 {
+            std::fs::rename(data.join("blobs"), folder.path().join("blobs")).unwrap();
+        }
+    }
+    std::fs::rename(folder.path().join("blobs"), data.join("blobs")).unwrap();
+    let mut running = started(options(&folder)).await;
+    assert!(running.first_start().is_none(), "put back, it goes on");
+    running.shutdown().await;
+    assert!(data.join("blobs/workspace/blob").exists());
+}
+
+/// A database of ours without an installation in it, beside what one has left.
+#[tokio::test]
+async fn an_empty_database_beside_old_blobs_is_no_first_start() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    kluis_store::Store::open(kluis_store::Options::new(&data)).unwrap().close();
+    std::fs::create_dir_all(data.join("blobs/workspace")).unwrap();
+    let error = not_started(options(&folder)).await.to_string();
+    assert!(error.contains("blobs"), "{error}");
+    std::fs::remove_dir_all(data.join("blobs")).unwrap();
+    started(options(&folder)).await.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_root_key_may_lie_elsewhere() {
     let folder = TempDir::new().unwrap();

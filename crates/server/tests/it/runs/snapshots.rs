@@ -1,11 +1,18 @@
 //! `/workspaces/{workspace}/snapshots`.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::body::Body;
 use bytes::Bytes;
+use kluis_core::clock::{Clock, ManualClock, SystemClock, Timestamp};
+use kluis_core::id::BlobId;
+use kluis_core::name::WorkspaceName;
+use kluis_server::Server;
 use serde_json::Value;
 
 use crate::session::stage::Stage;
-use crate::world::{Answer, World, refused, text};
+use crate::world::{Answer, World, options, refused, text};
 
 async fn upload(stage: &Stage, workspace: &str, token: &str, body: Body) -> Answer {
     let request = http::Request::post(format!("/api/v1/workspaces/{workspace}/snapshots"))
@@ -88,4 +95,24 @@ async fn a_workspaces_quota_counts_everything() {
     launcher.piece(&stage.world, "outputs/a", 0, true, &vec![0; 100_000]).await.ok();
     // A tree that is there already needs no more space.
     upload(&stage, "team", &stage.ada, Body::from(vec![1; 600_000])).await.ok();
+}
+
+/// Only what was written while this database was in use all the time can be told to be nobody's.
+#[tokio::test]
+async fn an_unknown_blob_is_deleted_only_when_no_other_database_can_know_it() {
+    for (listening_before, stays) in [(Duration::ZERO, true), (Duration::from_hours(1), false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let a_moment_later = SystemClock.now().plus(Duration::from_mins(1));
+        let started = Timestamp::from_millis(a_moment_later.millis() - listening_before.as_millis() as i64);
+        let clock = Arc::new(ManualClock::at(started));
+        let (app, _) = Server::open(&options(&folder, &clock)).await.unwrap();
+        let default = WorkspaceName::parse("default").unwrap();
+        let workspace = app.workspace_named(&default).await.unwrap().unwrap().id;
+        let blob = BlobId::from_bytes([2; 16]);
+        app.blobs.put(workspace, blob, 0, b"x").await.unwrap();
+        clock.advance(Duration::from_hours(30));
+        app.attempts().search().await.unwrap();
+        assert_eq!(app.blobs.exists(workspace, blob).await.unwrap(), stays);
+        app.store.close();
+    }
 }

@@ -52,7 +52,7 @@ async fn a_run_canceled_between_lease_and_start_does_not_start() {
     stage.confirm(&lease).await.ok();
     stage.cancel(&run).await.ok();
     let answer = crate::session::launcher::Launcher::new(1).redeem(&stage.world, &lease).await;
-    refused(&answer, 409, "run_ended");
+    refused(&answer, 409, "run_canceled");
 }
 
 #[tokio::test]

@@ -21,13 +21,18 @@ impl Launcher {
         Self { key, session: String::new() }
     }
 
+    /// The public half of its key, as a redemption brings it.
+    pub(crate) fn public_key(&self) -> String {
+        HEXLOWER.encode(self.key.public_key().as_ref())
+    }
+
     /// Presents a ticket.
     pub(crate) async fn redeem(&mut self, world: &World, lease: &Value) -> Answer {
         self.session.clear();
         let body = json!({
             "attempt": lease["attempt"],
             "ticket": lease["tickets"][0],
-            "public_key": HEXLOWER.encode(self.key.public_key().as_ref()),
+            "public_key": self.public_key(),
             "host": "node-1",
             "version": "0.1.0",
         });

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::launcher::Launcher;
 use super::stage::Stage;
 use crate::world::{CANARY, refused, text};
 
@@ -63,7 +64,7 @@ async fn nothing_is_read_after_a_cancel_but_the_rest_may_still_be_sent() {
     let world = &stage.world;
     let (run, launcher) = stage.running(json!({})).await;
     stage.cancel(&run).await.ok();
-    refused(&launcher.read(world, &["db-password"]).await, 409, "run_ended");
+    refused(&launcher.read(world, &["db-password"]).await, 409, "run_canceled");
     let told = launcher.beat(world).await.ok();
     assert_eq!(told["status"], "canceled");
     assert!(text(&told["stop"]).contains("ada"), "{told}");
@@ -75,7 +76,7 @@ async fn nothing_is_read_after_a_cancel_but_the_rest_may_still_be_sent() {
     assert_eq!(shown["status"], "canceled");
     assert_eq!(shown["exit"], json!({ "signal": 15 }));
     assert_eq!(stage.log(&run, "?follow=true").await, b"bye\n");
-    refused(&launcher.log(world, 1, &["late\n"]).await, 409, "run_ended");
+    refused(&launcher.log(world, 1, &["late\n"]).await, 409, "run_canceled");
 }
 
 #[tokio::test]
@@ -89,7 +90,7 @@ async fn a_canceled_runs_launcher_has_ten_minutes() {
     launcher.log(world, 0, &["still here\n"]).await.ok();
     world.advance(Duration::from_mins(2));
     world.app.attempts().clean().await.unwrap();
-    refused(&launcher.log(world, 1, &["too late\n"]).await, 409, "run_ended");
+    refused(&launcher.log(world, 1, &["too late\n"]).await, 409, "run_canceled");
     assert_eq!(stage.log(&run, "?follow=true").await, b"still here\n");
 }
 
@@ -122,14 +123,56 @@ async fn a_submitter_who_loses_access_takes_the_runs_reads_along_at_once() {
     refused(&launcher.read(world, &["db-password"]).await, 403, "forbidden");
     let told = launcher.beat(world).await.ok();
     assert_eq!(told["revoked"], json!(["db-password"]), "the launcher's cache must go too");
+}
 
-    // A role that reads no values is as good as none.
-    world.put("/workspaces/team/members/ada", &world.owner, json!({ "role": "reader" })).await.ok();
-    refused(&launcher.read(world, &["db-password"]).await, 403, "forbidden");
-    world.put("/workspaces/team/members/ada", &world.owner, json!({ "role": "contributor" })).await.ok();
-    launcher.read(world, &["db-password"]).await.ok();
-    world.patch("/principals/ada", &world.owner, json!({ "enabled": false })).await.ok();
-    refused(&launcher.read(world, &["db-password"]).await, 403, "forbidden");
+#[tokio::test]
+async fn access_that_was_taken_and_given_back_revives_no_run() {
+    type Take = (&'static str, &'static str, serde_json::Value, serde_json::Value);
+    let role = |role: &str| json!({ "role": role });
+    let takes: [Take; 2] = [
+        // A role that submits no runs is as good as none.
+        ("PUT", "/workspaces/team/members/ada", role("reader"), role("contributor")),
+        ("PATCH", "/principals/ada", json!({ "enabled": false }), json!({ "enabled": true })),
+    ];
+    for (method, path, take, give) in takes {
+        let stage = Stage::new().await;
+        let world = &stage.world;
+        let (run, launcher) = stage.running(json!({})).await;
+        let leased = stage.run(json!({})).await;
+        let lease = stage.lease().await;
+        stage.confirm(&lease).await.ok();
+        let waiting = stage.run(json!({})).await;
+        launcher.read(world, &["db-password"]).await.ok();
+
+        world.call(method, path, Some(&world.owner), Some(take)).await.ok();
+        let told = launcher.beat(world).await.ok();
+        assert_eq!(told["status"], "canceled");
+        assert!(text(&told["stop"]).contains("submitter"), "the launcher is told to end: {told}");
+        refused(&launcher.get(world, "/session/snapshot").await, 409, "run_ended");
+        refused(&Launcher::new(2).redeem(world, &lease).await, 403, "ticket_refused");
+        assert_eq!(stage.lease().await, serde_json::Value::Null, "nobody gets the run that waits");
+
+        world.call(method, path, Some(&world.owner), Some(give)).await.ok();
+        refused(&launcher.read(world, &["db-password"]).await, 409, "run_ended");
+        refused(&Launcher::new(2).redeem(world, &lease).await, 409, "run_ended");
+        for ended in [run, leased] {
+            assert_eq!(stage.status(&ended).await, "canceled");
+        }
+        assert_eq!(stage.lease().await["attempt"]["run"], waiting.as_str(), "what waited may start");
+    }
+}
+
+#[tokio::test]
+async fn a_workspace_that_asks_for_declarations_gives_nothing_to_older_runs_without() {
+    let stage = Stage::new().await;
+    let world = &stage.world;
+    let (_, free) = stage.running(json!({})).await;
+    let (_, declared) = stage.running(json!({ "secrets": ["db-password"] })).await;
+    free.read(world, &["db-password"]).await.ok();
+    let settings = json!({ "retention_days": 90, "require_declared_secrets": true, "enforce_validity": false });
+    world.patch("/workspaces/team", &world.owner, settings).await.ok();
+    refused(&free.read(world, &["db-password"]).await, 403, "secret_undeclared");
+    declared.read(world, &["db-password"]).await.ok();
 }
 
 #[tokio::test]
@@ -154,7 +197,7 @@ async fn another_attempt_leaves_the_first_ones_session_dead() {
     let run = stage.run(json!({ "max_attempts": 2 })).await;
     let lease = stage.lease().await;
     stage.confirm(&lease).await.ok();
-    let mut first = super::launcher::Launcher::new(1);
+    let mut first = Launcher::new(1);
     first.redeem(world, &lease).await.ok();
     stage.report(&lease, "gone").await.ok();
     assert_eq!(stage.status(&run).await, "queued");

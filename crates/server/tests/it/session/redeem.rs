@@ -67,6 +67,20 @@ async fn theft_is_heard_after_the_end_too() {
 }
 
 #[tokio::test]
+async fn theft_is_heard_while_the_run_waits_for_another_attempt() {
+    let stage = Stage::new().await;
+    let run = stage.run(json!({ "max_attempts": 2 })).await;
+    let lease = stage.lease().await;
+    stage.confirm(&lease).await.ok();
+    Launcher::new(1).redeem(&stage.world, &lease).await.ok();
+    stage.report(&lease, "gone").await.ok();
+    assert_eq!(stage.status(&run).await, "queued");
+    refused(&Launcher::new(2).redeem(&stage.world, &lease).await, 403, "compromised");
+    assert_eq!(stage.status(&run).await, "compromised");
+    assert_eq!(stage.lease().await, serde_json::Value::Null);
+}
+
+#[tokio::test]
 async fn a_ticket_is_inert_until_its_agent_has_confirmed() {
     let stage = Stage::new().await;
     let run = stage.run(json!({})).await;

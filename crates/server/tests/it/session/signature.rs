@@ -43,7 +43,7 @@ async fn a_time_more_than_five_minutes_off_is_refused() {
     let now = world.app.now().millis();
     for (millis, good) in [(-300_000, true), (300_000, true), (-300_001, false), (300_001, false)] {
         let answer = world.send(launcher.sign(now + millis, "POST", HEARTBEAT, HEARTBEAT, b"{}")).await;
-        if good { drop(answer.ok()) } else { refused(&answer, 401, "unauthenticated") }
+        if good { drop(answer.ok()) } else { refused(&answer, 401, "clock_skew") }
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Home, open};
 use crate::world::{World, run_id, secret_name, write};
 
 /// Closes the store, lets somebody write to its database, opens it again.
-async fn tampered(home: &mut Home, world: World, statement: &str) -> World {
+fn tampered(home: &mut Home, world: World, statement: &str) -> World {
     let folder = data(home);
     world.store.close();
     let database = database(&folder);
@@ -51,7 +51,7 @@ async fn a_bad_row_is_named_and_the_others_work() {
     let world = World::new(&home.store).await;
     let bad = world.set("bad", "x").await.secret.row.id;
     world.set("good", "x").await;
-    let world = tampered(&mut home, world, "UPDATE secret SET name = 'not a name' WHERE name_key = 'bad'").await;
+    let world = tampered(&mut home, world, "UPDATE secret SET name = 'not a name' WHERE name_key = 'bad'");
 
     let inconsistent = Error::Inconsistent { table: "secret", row: bad.to_string() };
     assert_eq!(world.find_as(Authority::server(), "bad", false).await, Err(inconsistent.clone()));
@@ -73,7 +73,7 @@ async fn a_secret_under_another_ones_key_is_not_delivered_in_its_place() {
     world.set("precious", "y").await;
     let swap = "UPDATE secret SET name_key = 'tmp' WHERE name_key = 'cheap';
                 UPDATE secret SET name_key = 'cheap' WHERE name_key = 'precious';";
-    let world = tampered(&mut home, world, swap).await;
+    let world = tampered(&mut home, world, swap);
     let swapped = world.find_as(Authority::server(), "cheap", false).await.unwrap_err();
     assert!(matches!(swapped, Error::Inconsistent { table: "secret", .. }), "{swapped}");
 }
@@ -83,7 +83,7 @@ async fn a_pointer_into_nothing_is_named() {
     let mut home = open();
     let world = World::new(&home.store).await;
     let id = world.set("db-password", "x").await.secret.row.id;
-    let world = tampered(&mut home, world, "UPDATE secret SET current = zeroblob(16)").await;
+    let world = tampered(&mut home, world, "UPDATE secret SET current = zeroblob(16)");
     let found = world.find_as(Authority::server(), "db-password", false).await;
     assert_eq!(found, Err(Error::Inconsistent { table: "secret", row: id.to_string() }));
 }
@@ -93,7 +93,7 @@ async fn a_login_with_a_bad_grant_is_refused_as_a_whole() {
     let mut home = open();
     let world = World::new(&home.store).await;
     let hash = world.store.token_list(world.owner).await.unwrap()[0].row.hash;
-    let world = tampered(&mut home, world, "UPDATE role_grant SET effect = 'maybe' WHERE scope = 'workspace'").await;
+    let world = tampered(&mut home, world, "UPDATE role_grant SET effect = 'maybe' WHERE scope = 'workspace'");
     let login = world.store.token_by_hash(hash).await.unwrap_err();
     assert_eq!(login, Error::Inconsistent { table: "role_grant", row: world.owner.to_string() });
 }
@@ -105,7 +105,7 @@ async fn a_bad_run_does_not_hold_up_the_queue() {
     for run in ["first", "second"] {
         world.submit(run).await;
     }
-    let world = tampered(&mut home, world, "UPDATE run SET spec = '{}' WHERE id = 'first'").await;
+    let world = tampered(&mut home, world, "UPDATE run SET spec = '{}' WHERE id = 'first'");
     assert_eq!(world.next().await.unwrap().run.id.as_str(), "second");
     let named = world.store.run_get(world.workspace, &run_id("first")).await.unwrap_err();
     assert_eq!(named, Error::Inconsistent { table: "run", row: "1".into() });
@@ -113,12 +113,62 @@ async fn a_bad_run_does_not_hold_up_the_queue() {
     assert_eq!(listed.items.len(), 1);
 }
 
+/// What is looked up by is not what the MAC covers, so it must be what the row says.
+#[tokio::test]
+async fn a_row_under_another_ones_key_is_not_taken_for_it() {
+    let mut home = open();
+    let world = World::new(&home.store).await;
+    world.another_workspace("research").await;
+    let spare = world.compute_row(kluis_core::id::ComputeId::from_bytes([9; 16]), "spare");
+    world.store.compute_insert(write(crate::world::authenticated(spare))).await.unwrap();
+    for run in ["first", "second"] {
+        world.submit(run).await;
+    }
+    let swap = |table: &str, column: &str, a: &str, b: &str| {
+        format!(
+            "UPDATE {table} SET {column} = 'tmp' WHERE {column} = '{a}';
+             UPDATE {table} SET {column} = '{a}' WHERE {column} = '{b}';"
+        )
+    };
+    let swaps = [
+        swap("workspace", "name_key", "default", "research"),
+        swap("compute", "name_key", "cluster", "spare"),
+        swap("run", "id_key", "first", "second"),
+    ];
+    let world = tampered(&mut home, world, &swaps.concat()).await;
+    let workspace = world.store.workspace_by_name(&crate::world::workspace_name("default")).await.unwrap_err();
+    assert!(matches!(workspace, Error::Inconsistent { table: "workspace", .. }), "{workspace}");
+    let compute = world.store.compute_by_name(&crate::world::compute_name("cluster")).await.unwrap_err();
+    assert!(matches!(compute, Error::Inconsistent { table: "compute", .. }), "{compute}");
+    let run = world.store.run_get(world.workspace, &run_id("first")).await.unwrap_err();
+    assert_eq!(run, Error::Inconsistent { table: "run", row: "2".into() });
+}
+
+#[tokio::test]
+async fn a_grant_that_does_not_read_keeps_nobody_from_taking_another() {
+    let mut home = open();
+    let world = World::new(&home.store).await;
+    world.another_workspace("research").await;
+    world.start("churn_1").await;
+    let damage = "UPDATE role_grant SET effect = 'maybe' WHERE scope = 'workspace'
+                  AND workspace = (SELECT id FROM workspace WHERE name_key = 'research')";
+    let world = tampered(&mut home, world, damage).await;
+    let remove = kluis_store::identity::GrantRemove {
+        principal: world.owner,
+        scope: kluis_core::access::Scope::Workspace(world.workspace),
+        effect: kluis_core::access::Effect::Allow,
+        revision: 1,
+    };
+    world.store.grant_remove(write(remove)).await.unwrap();
+    assert_eq!(world.run("churn_1").await.status, kluis_core::run::RunStatus::Canceled);
+}
+
 #[tokio::test]
 async fn a_broken_reference_is_found_in_the_background() {
     let mut home = open();
     let world = World::new(&home.store).await;
     world.set("db-password", "x").await;
-    let world = tampered(&mut home, world, "DELETE FROM workspace_key").await;
+    let world = tampered(&mut home, world, "DELETE FROM workspace_key");
     let (integrity, findings) = checked(&world.store).await;
     assert_eq!(integrity, Integrity::Damaged);
     assert!(findings.iter().any(|f| f.table == "version"), "{findings:?}");
@@ -169,7 +219,7 @@ async fn a_rewritten_audit_log_does_not_prove() {
     world.set("db-password", "x").await;
     let rewrite = "DROP TRIGGER audit_page_stays;
                    UPDATE audit_page SET entries = CAST(substr(entries, 1, length(entries) - 1) || x'5a' AS BLOB) WHERE first_seq = 0;";
-    let world = tampered(&mut home, world, rewrite).await;
+    let world = tampered(&mut home, world, rewrite);
     assert!(!world.store.audit_prove().await.unwrap().holds());
 }
 
@@ -200,7 +250,7 @@ async fn a_page_taken_from_the_middle_is_found_and_the_rest_is_searched() {
     let size = world.log_size().await;
     std::fs::remove_file(data(&home).join("audit-index.db")).unwrap();
     let take = "DROP TRIGGER audit_page_remains; DELETE FROM audit_page WHERE first_seq = 2;";
-    let world = tampered(&mut home, world, take).await;
+    let world = tampered(&mut home, world, take);
     let found = world.store.audit_query(AuditFilter { limit: 99, ..AuditFilter::default() }).await.unwrap();
     assert_eq!(
         found.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(),
