@@ -67,7 +67,7 @@ impl Listening {
     }
 
     /// Begins anew.
-    pub(crate) fn begin(&self, now: Timestamp) {
+    pub fn begin(&self, now: Timestamp) {
         self.0.store(now.millis(), Ordering::Relaxed);
     }
 }

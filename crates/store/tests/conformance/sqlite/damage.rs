@@ -135,7 +135,7 @@ async fn a_row_under_another_ones_key_is_not_taken_for_it() {
         swap("compute", "name_key", "cluster", "spare"),
         swap("run", "id_key", "first", "second"),
     ];
-    let world = tampered(&mut home, world, &swaps.concat()).await;
+    let world = tampered(&mut home, world, &swaps.concat());
     let workspace = world.store.workspace_by_name(&crate::world::workspace_name("default")).await.unwrap_err();
     assert!(matches!(workspace, Error::Inconsistent { table: "workspace", .. }), "{workspace}");
     let compute = world.store.compute_by_name(&crate::world::compute_name("cluster")).await.unwrap_err();
@@ -152,7 +152,7 @@ async fn a_grant_that_does_not_read_keeps_nobody_from_taking_another() {
     world.start("churn_1").await;
     let damage = "UPDATE role_grant SET effect = 'maybe' WHERE scope = 'workspace'
                   AND workspace = (SELECT id FROM workspace WHERE name_key = 'research')";
-    let world = tampered(&mut home, world, damage).await;
+    let world = tampered(&mut home, world, damage);
     let remove = kluis_store::identity::GrantRemove {
         principal: world.owner,
         scope: kluis_core::access::Scope::Workspace(world.workspace),
