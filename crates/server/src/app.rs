@@ -30,7 +30,7 @@ pub struct Parts {
     pub vault: Arc<Vault>,
     /// Snapshots, logs, outputs.
     pub blobs: Blobs,
-    /// Since when this server listens without a break.
+    /// Since when this server listens: before it, nobody was silent.
     pub listening: Listening,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
