@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::clock::Timestamp;
-use crate::id::{InstallationId, KeyId, PrincipalId, SecretId, SessionId, TokenId, VersionId, WorkspaceId};
+use crate::id::{
+    BlobId, ComputeId, InstallationId, InviteId, KeyId, PrincipalId, SecretId, SessionId, TokenId, VersionId,
+    WorkspaceId,
+};
 use crate::name::RunId;
 use crate::sealed::Mac;
 
@@ -57,6 +60,8 @@ actions! {
     InstallationRestored = 6, "installation.restored";
     /// The owner's login was made anew on the server's machine.
     OwnerReset = 7, "installation.owner_reset";
+    /// The private authority or the server's own certificate was made anew.
+    CertificateIssued = 8, "certificate.issued";
 
     /// A principal was created.
     PrincipalCreated = 20, "principal.created";
@@ -76,6 +81,10 @@ actions! {
     InviteRedeemed = 27, "invite.redeemed";
     /// A client secret was made for a service principal.
     ClientSecretCreated = 28, "client_secret.created";
+    /// An invitation was taken back before it was used.
+    InviteRevoked = 29, "invite.revoked";
+    /// A client secret was revoked.
+    ClientSecretRevoked = 30, "client_secret.revoked";
 
     /// A workspace was created.
     WorkspaceCreated = 40, "workspace.created";
@@ -87,12 +96,14 @@ actions! {
     ComputeCreated = 43, "compute.created";
     /// A compute target was deleted.
     ComputeDeleted = 44, "compute.deleted";
+    /// Everything in a deleted workspace was erased, its keys last.
+    WorkspacePurged = 45, "workspace.purged";
 
     /// A secret got a new version.
     SecretSet = 60, "secret.set";
     /// A value was delivered. Committed before the value leaves.
     SecretDelivered = 61, "secret.delivered";
-    /// A rank read a delivered value from its launcher.
+    /// A rank read a delivered value from its launcher; `count` times, where many reads share a record.
     SecretRead = 62, "secret.read";
     /// A version's attributes changed.
     SecretChanged = 63, "secret.changed";
@@ -104,7 +115,7 @@ actions! {
     SecretPurged = 66, "secret.purged";
     /// The launcher's read records have a gap; `count` are missing.
     SecretReadGap = 67, "secret.read_gap";
-    /// A read, change or submission was refused to a known caller.
+    /// A read, change or submission was refused to a known caller; `count` more often than once within a minute.
     Refused = 68, "refused";
 
     /// A run was submitted.
@@ -127,6 +138,14 @@ actions! {
     RunLeak = 88, "run.leak";
     /// An attempt was given up and the run waits for another.
     RunRequeued = 89, "run.requeued";
+    /// A run's tags, properties or display name changed.
+    RunChanged = 90, "run.changed";
+    /// A run made a child run.
+    ChildCreated = 91, "run.child_created";
+    /// A run ended a child run of its own.
+    ChildEnded = 92, "run.child_ended";
+    /// A source tree was stored.
+    SnapshotStored = 93, "snapshot.stored";
 }
 
 impl fmt::Display for AuditAction {
@@ -164,7 +183,7 @@ pub struct AuditRecord {
     pub action: AuditAction,
     /// Who asked; for a run's read its submitter. `None`: the server itself.
     pub principal: Option<PrincipalId>,
-    /// With which token.
+    /// With which token. The one that was acted on is `credential`.
     pub token: Option<TokenId>,
     /// In which workspace.
     pub workspace: Option<WorkspaceId>,
@@ -198,6 +217,14 @@ pub struct AuditRecord {
     pub name: Option<String>,
     /// The client's address without port.
     pub source: Option<String>,
+    /// The token or client secret that was issued or revoked.
+    pub credential: Option<TokenId>,
+    /// The invitation.
+    pub invite: Option<InviteId>,
+    /// The compute target.
+    pub compute: Option<ComputeId>,
+    /// The source tree.
+    pub snapshot: Option<BlobId>,
 }
 
 /// A leaf that can not be read.
@@ -231,6 +258,10 @@ mod tag {
     pub(super) const COUNT: u8 = 18;
     pub(super) const NAME: u8 = 19;
     pub(super) const SOURCE: u8 = 20;
+    pub(super) const CREDENTIAL: u8 = 21;
+    pub(super) const INVITE: u8 = 22;
+    pub(super) const COMPUTE: u8 = 23;
+    pub(super) const SNAPSHOT: u8 = 24;
     pub(super) const MAC: u8 = 255;
 }
 
@@ -258,6 +289,10 @@ impl AuditRecord {
             count: None,
             name: None,
             source: None,
+            credential: None,
+            invite: None,
+            compute: None,
+            snapshot: None,
         }
     }
 
@@ -312,6 +347,10 @@ impl AuditRecord {
         number(&mut out, tag::COUNT, self.count);
         text(&mut out, tag::NAME, self.name.as_deref());
         text(&mut out, tag::SOURCE, self.source.as_deref());
+        bytes(&mut out, tag::CREDENTIAL, self.credential.as_ref().map(TokenId::as_bytes));
+        bytes(&mut out, tag::INVITE, self.invite.as_ref().map(InviteId::as_bytes));
+        bytes(&mut out, tag::COMPUTE, self.compute.as_ref().map(ComputeId::as_bytes));
+        bytes(&mut out, tag::SNAPSHOT, self.snapshot.as_ref().map(BlobId::as_bytes));
         out
     }
 }
@@ -388,6 +427,10 @@ impl AuditEntry {
                 tag::COUNT => record.count = Some(number()?),
                 tag::NAME => record.name = Some(text()?),
                 tag::SOURCE => record.source = Some(text()?),
+                tag::CREDENTIAL => record.credential = Some(TokenId::from_bytes(id()?)),
+                tag::INVITE => record.invite = Some(InviteId::from_bytes(id()?)),
+                tag::COMPUTE => record.compute = Some(ComputeId::from_bytes(id()?)),
+                tag::SNAPSHOT => record.snapshot = Some(BlobId::from_bytes(id()?)),
                 tag::MAC => seen.2 = Some(Mac(content.try_into().map_err(|_| wrong(at))?)),
                 _ => return Err(wrong(at)),
             }
@@ -558,6 +601,10 @@ mod tests {
         record.count = Some(2);
         record.name = Some("db-password".into());
         record.source = Some("127.0.0.1".into());
+        record.credential = Some(TokenId::from_bytes([10; 16]));
+        record.invite = Some(InviteId::from_bytes([11; 16]));
+        record.compute = Some(ComputeId::from_bytes([12; 16]));
+        record.snapshot = Some(BlobId::from_bytes([13; 16]));
         record
     }
 
@@ -583,12 +630,15 @@ mod tests {
 
     #[test]
     fn the_leaf_encoding_is_pinned() {
-        let entry = AuditEntry { record: full(), mac: Mac([9; 32]) };
-        assert_eq!(
-            HEXLOWER.encode(&leaf_hash(&entry.leaf())),
-            "329faa5f0b07ccca60cfe71bd530e7cce40dafc16e9d000d95d7aa027df0d4b2",
-            "docs/format.md promises that this never changes"
-        );
+        let first = AuditRecord { credential: None, invite: None, compute: None, snapshot: None, ..full() };
+        for (record, hash) in [
+            (first, "329faa5f0b07ccca60cfe71bd530e7cce40dafc16e9d000d95d7aa027df0d4b2"),
+            (full(), "0730960c225c63fc89496aaeb391e26567b1aa6aff078c6e0a494cf3f6b28919"),
+        ] {
+            let entry = AuditEntry { record, mac: Mac([9; 32]) };
+            let found = HEXLOWER.encode(&leaf_hash(&entry.leaf()));
+            assert_eq!(found, hash, "docs/format.md promises that this never changes");
+        }
     }
 
     #[test]

@@ -172,7 +172,7 @@ impl<T: Weight + Clone> Outbox<T> {
                     tracing::warn!("a batch was not taken");
                     self.leave_out(first, count);
                 }
-                Err(error) if !retry::is_over(&error) => {
+                Err(error) if !retry::is_over(&error) && !retry::is_spent(&error) => {
                     tracing::warn!(%error, "a batch was refused");
                     self.leave_out(first, count);
                 }

@@ -38,8 +38,14 @@ pub(crate) fn is_definite(error: &Error) -> bool {
     match error {
         Error::Api(refusal) => {
             // A clock is set right by the refusal itself; one that is moved about is tried again.
-            let passing =
-                [code::RUN_UNRESPONSIVE, code::STORAGE_FULL, code::THROTTLED, code::UNAVAILABLE, code::CLOCK_SKEW];
+            let passing = [
+                code::RUN_UNRESPONSIVE,
+                code::STORAGE_FULL,
+                code::QUOTA_EXCEEDED,
+                code::THROTTLED,
+                code::UNAVAILABLE,
+                code::CLOCK_SKEW,
+            ];
             (400..500).contains(&refusal.status)
                 && !matches!(refusal.status, 408 | 429)
                 && !passing.contains(&refusal.code.as_str())
@@ -56,7 +62,12 @@ pub(crate) fn is_over(error: &Error) -> bool {
 
 /// Whether the server has no room, or the workspace's share of it is used up.
 pub(crate) fn is_full(error: &Error) -> bool {
-    error.code() == Some(code::STORAGE_FULL)
+    matches!(error.code(), Some(code::STORAGE_FULL | code::QUOTA_EXCEEDED))
+}
+
+/// Whether the run has made as much as a run may, so that the server takes nothing more of this kind.
+pub(crate) fn is_spent(error: &Error) -> bool {
+    error.code() == Some(code::RUN_LIMIT)
 }
 
 /// As [`persist`], but a server without room is asked for so long only.
@@ -114,6 +125,8 @@ mod tests {
             (api(429, code::THROTTLED), false),
             (api(500, code::INTERNAL), false),
             (api(507, code::STORAGE_FULL), false),
+            (api(409, code::QUOTA_EXCEEDED), false),
+            (api(409, code::RUN_LIMIT), true),
         ] {
             assert_eq!(is_definite(&error), expected, "{error:?}");
         }

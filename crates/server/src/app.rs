@@ -9,11 +9,13 @@ use kluis_core::clock::{Clock, Timestamp};
 use kluis_core::id::InstallationId;
 use kluis_core::rng::Rng;
 use kluis_store::Store;
+use kluis_store::runs::RunLimits;
 use kluis_vault::Vault;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 use tokio_util::sync::CancellationToken;
 
 use crate::blobs::{BlobLimits, Blobs};
+use crate::refusals::Refusals;
 use crate::throttle::Throttle;
 
 /// The application: state of every handler, cheap to clone.
@@ -28,7 +30,7 @@ pub struct Parts {
     pub vault: Arc<Vault>,
     /// Snapshots, logs, outputs.
     pub blobs: Blobs,
-    /// Since when this server listens without a break.
+    /// Since when this server listens: before it, nobody was silent.
     pub listening: Listening,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
@@ -44,8 +46,12 @@ pub struct Parts {
     pub ca: Option<Arc<CaCertificate>>,
     /// Failures to sign in.
     pub throttle: Throttle,
+    /// Refusals of those who did.
+    pub refusals: Refusals,
     /// Cancelled when the server stops: whoever waits for something ends its wait.
     pub stopping: CancellationToken,
+    /// Whether the audit log is what was signed; not known before the first look.
+    pub log_fits: OnceCell<bool>,
     /// Held while a workspace's members, keys or the root key change, so that what was looked up still holds.
     pub membership: Mutex<()>,
 }
@@ -67,7 +73,7 @@ impl Listening {
     }
 
     /// Begins anew.
-    pub(crate) fn begin(&self, now: Timestamp) {
+    pub fn begin(&self, now: Timestamp) {
         self.0.store(now.millis(), Ordering::Relaxed);
     }
 }
@@ -86,6 +92,8 @@ pub struct CaCertificate {
 pub struct Settings {
     /// How many blobs may be stored.
     pub blobs: BlobLimits,
+    /// How much the code in a run may make in rows.
+    pub run_limits: RunLimits,
     /// A launcher keeps values this long without contact.
     pub cache_without_contact: Duration,
     /// A run without a sign of life for this long is `unresponsive`.
@@ -102,6 +110,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             blobs: BlobLimits::default(),
+            run_limits: RunLimits::default(),
             cache_without_contact: Duration::from_hours(1),
             silent_after: Duration::from_secs(90),
             lost_after: Duration::from_hours(24),

@@ -38,10 +38,12 @@ pub use writer::BlobWriter;
 #[derive(Debug, thiserror::Error)]
 pub enum BlobError {
     /// The disk is nearly full; nothing but blobs is refused.
-    #[error("the server's disk has less than {0} % left, so no snapshot, log or output is taken; free some space")]
+    #[error(
+        "the server's disk has less than {0} % left, so no snapshot, log, output or metric is taken; free some space"
+    )]
     DiskFull(u8),
     /// The workspace has used what it may.
-    #[error("the workspace's snapshots, logs and outputs have reached its quota of {0} bytes; delete some")]
+    #[error("the workspace's snapshots, logs and outputs have reached its quota of {0} bytes")]
     Quota(u64),
     /// There is no such object.
     #[error("the stored data is gone")]
@@ -119,6 +121,11 @@ impl Blobs {
     /// Remembers a count; what is written from now on is added to it.
     pub fn learn_usage(&self, workspace: WorkspaceId, used: u64) {
         self.space.learn(workspace, used);
+    }
+
+    /// Refuses when the disk is nearly full: for rows of which a run can make many, too.
+    pub fn room(&self) -> Result<(), BlobError> {
+        self.space.check_disk()
     }
 
     /// Starts a blob of unknown length. It appears when [`BlobWriter::finish`] has answered; dropped before, nothing

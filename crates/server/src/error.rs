@@ -101,6 +101,12 @@ pub enum Error {
     /// The run was silent; contact comes first.
     #[error("the run is unresponsive; its launcher must report first")]
     RunUnresponsive,
+    /// The code in a run has made as much as a run may. Asking again changes nothing.
+    #[error("the run has made as much as a run may: {0}; this is not stored")]
+    RunLimit(&'static str),
+    /// A workspace's share of the disk is used up. Only people can change that.
+    #[error("the workspace's snapshots, logs and outputs have reached its quota of {0} bytes; nothing more is stored")]
+    Quota(u64),
     /// Too much from here.
     #[error("too many attempts; wait {} s", after.as_secs().max(1))]
     Throttled {
@@ -225,6 +231,8 @@ impl Error {
             | Self::TicketNotConfirmed
             | Self::RunEnded(_)
             | Self::RunUnresponsive
+            | Self::RunLimit(_)
+            | Self::Quota(_)
             | Self::Inconsistent { .. } => StatusCode::CONFLICT,
             Self::Throttled { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::StorageFull(_) => StatusCode::INSUFFICIENT_STORAGE,
@@ -260,6 +268,8 @@ impl Error {
             Self::RunEnded(RunStatus::Canceled) => code::RUN_CANCELED,
             Self::RunEnded(_) => code::RUN_ENDED,
             Self::RunUnresponsive => code::RUN_UNRESPONSIVE,
+            Self::RunLimit(_) => code::RUN_LIMIT,
+            Self::Quota(_) => code::QUOTA_EXCEEDED,
             Self::Throttled { .. } => code::THROTTLED,
             Self::StorageFull(_) => code::STORAGE_FULL,
             Self::Inconsistent { .. } => code::INCONSISTENT,
@@ -333,9 +343,11 @@ impl From<kluis_vault::Error> for Error {
                 Self::Inconsistent { table: what, row: "sealed bytes".into() }
             }
             V::KeyWorn { .. } => Self::conflict("the workspace's key is worn out; rotate it"),
-            V::WrongRootKey { .. } | V::UnknownKey { .. } | V::NoCurrentKey { .. } | V::Segment { .. } => {
-                Self::internal(e.to_string())
+            // A workspace key whose row is damaged was left out at the start.
+            V::UnknownKey { .. } | V::NoCurrentKey { .. } => {
+                Self::Inconsistent { table: "workspace_key", row: "the workspace's".into() }
             }
+            V::WrongRootKey { .. } | V::Segment { .. } => Self::internal(e.to_string()),
         }
     }
 }
@@ -343,7 +355,8 @@ impl From<kluis_vault::Error> for Error {
 impl From<BlobError> for Error {
     fn from(e: BlobError) -> Self {
         match e {
-            BlobError::DiskFull(_) | BlobError::Quota(_) => Self::StorageFull(e.to_string().into()),
+            BlobError::DiskFull(_) => Self::StorageFull(e.to_string().into()),
+            BlobError::Quota(bytes) => Self::Quota(bytes),
             BlobError::NotFound => Self::NotFound("file"),
             BlobError::Damaged(_) => Self::Inconsistent { table: "blob", row: e.to_string() },
             BlobError::Seal(cause) => cause.into(),
@@ -364,6 +377,7 @@ impl From<kluis_store::Error> for Error {
             S::Revision { current } => Self::RevisionConflict { current, entry: None },
             S::Moved(what) => Self::conflict(format!("{what} changed while this was done; try again")),
             S::Conflict(what) => Self::conflict(what),
+            S::Limit(what) => Self::RunLimit(what),
             S::NotFound => Self::NotFound("thing"),
             S::Disabled => Self::SecretDisabled("disabled"),
             S::RunEnded { status } => Self::RunEnded(status),
@@ -415,6 +429,8 @@ impl Error {
 
 #[cfg(test)]
 mod tests {
+    use kluis_core::id::WorkspaceId;
+
     use super::*;
 
     /// Clients repeat 429 and most of 5xx by themselves.
@@ -435,6 +451,9 @@ mod tests {
             Error::Compromised,
             Error::RunEnded(RunStatus::Failed),
             Error::RunUnresponsive,
+            Error::RunLimit("metrics"),
+            Error::Quota(1),
+            kluis_vault::Error::NoCurrentKey { workspace: WorkspaceId::from_bytes([1; 16]) }.into(),
             Error::Inconsistent { table: "secret", row: "1".into() },
             Error::TooLarge { limit: 1 },
             Error::VersionSkew("x".into()),

@@ -7,7 +7,7 @@
 //! | TLS and the private authority | `tls`, `listen` |
 //! | what every service works with | [`app`] |
 //! | whether the wall clock can be believed | `steady` |
-//! | who is asking | [`caller`], [`signed`] |
+//! | who is asking, and who is refused | [`caller`], [`signed`], [`refusals`] |
 //! | rules | [`service`] |
 //! | the native face | [`api`] |
 //! | snapshots, logs, outputs | [`blobs`] |
@@ -22,6 +22,7 @@ pub mod caller;
 pub mod config;
 pub mod error;
 mod listen;
+pub mod refusals;
 pub mod server;
 pub mod service;
 pub mod signed;

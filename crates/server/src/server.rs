@@ -20,6 +20,7 @@ use crate::app::{App, CaCertificate, Listening, Parts};
 use crate::blobs::{BlobError, Blobs};
 use crate::config::{RootKeyOption, ServerOptions, TlsSource};
 use crate::listen::{self, ListenError};
+use crate::refusals::Refusals;
 use crate::throttle::Throttle;
 use crate::tls::{self, Authority, Leaf, Shown, TlsError};
 
@@ -142,7 +143,9 @@ async fn prepare(options: &ServerOptions) -> Result<Prepared, StartError> {
         epoch: installation.epoch,
         ca,
         throttle: Throttle::default(),
+        refusals: Refusals::default(),
         stopping: CancellationToken::new(),
+        log_fits: tokio::sync::OnceCell::new(),
         membership: tokio::sync::Mutex::default(),
     });
     Ok(Prepared { app, first_start, certificate })
@@ -184,6 +187,7 @@ impl Running {
         self.stop.cancel();
         self.tasks.wait().await;
         let app = self.app;
+        app.record_refusals(app.refusals.gathered(true)).await;
         tokio::task::spawn_blocking(move || app.store.close()).await.expect("closing the store does not panic");
     }
 }
@@ -202,6 +206,7 @@ async fn open(options: &ServerOptions) -> Result<Opened, StartError> {
     match store.installation_load().await? {
         Some(installation) => {
             let vault = open_vault(options, &store, &installation).await?;
+            check_last_checkpoint(options, &store, &vault).await?;
             let record = AuditRecord::new(options.clock.now(), AuditAction::ServerStarted);
             store.audit_append(Write::new(By::server(), vault.audit_entry(record), ())).await?;
             Ok(Opened { store, vault, installation, first_start: None })
@@ -211,6 +216,22 @@ async fn open(options: &ServerOptions) -> Result<Opened, StartError> {
             first::start(options, store).await
         }
     }
+}
+
+/// The log must reach as far as it did when it was last signed. What lies before is looked at in the background.
+async fn check_last_checkpoint(options: &ServerOptions, store: &Store, vault: &Vault) -> Result<(), StartError> {
+    let Some(last) = store.checkpoint_last().await? else { return Ok(()) };
+    let (head, checkpoint) = (store.audit_head().await?, &last.checkpoint);
+    let reaches = checkpoint.size < head.size || (checkpoint.size, checkpoint.root) == (head.size, head.root);
+    if reaches && kluis_vault::verify_checkpoint(&last, &vault.public_key()) {
+        return Ok(());
+    }
+    Err(StartError::Data {
+        path: options.data.clone(),
+        reason: "the audit log does not fit the last checkpoint signed over it, so somebody has changed it; \
+                 `kluis admin doctor` tells more; restore the folder from a backup"
+            .into(),
+    })
 }
 
 /// Takes the lock and opens the rows. Nothing of what they hold is changed.
@@ -325,8 +346,8 @@ pub(crate) struct Certificate {
     pub(crate) shown: Arc<Shown>,
     pub(crate) authority: Option<Authority>,
     pub(crate) leaf: Option<Leaf>,
-    /// When a site's certificate file was last changed.
-    pub(crate) read: Option<std::time::SystemTime>,
+    /// When a site's files were last changed, as they were when what they held was taken.
+    pub(crate) read: Option<background::Changed>,
 }
 
 async fn certificate(
@@ -337,8 +358,9 @@ async fn certificate(
     now: Timestamp,
 ) -> Result<Certificate, StartError> {
     if let TlsSource::Files { certificate, key } = &options.tls {
+        // Before the files are read: a change meanwhile is taken at the next look.
+        let read = background::changed(certificate, key);
         let (chain, private) = tls::from_files(certificate, key)?;
-        let read = background::modified(certificate);
         return Ok(Certificate { shown: Shown::new(chain, private)?, authority: None, leaf: None, read });
     }
     let sealed = |name: &'static str| installation.sealed.get(name).ok_or(TlsError::Stored(name));
@@ -352,20 +374,27 @@ async fn certificate(
             names = authority.names().collect::<Vec<_>>().join(" "),
             "the server has new names, so its authority has a new certificate: clients sign in anew with the new pin"
         );
-        keep(store, vault, Authority::NAME, &authority.to_bytes()).await?;
+        keep(store, vault, now, Authority::NAME, &authority.to_bytes()).await?;
     }
     if has_grown || leaf.is_due(now) {
         leaf = authority.issue(now)?;
-        keep(store, vault, Leaf::NAME, &leaf.to_bytes()).await?;
+        keep(store, vault, now, Leaf::NAME, &leaf.to_bytes()).await?;
     }
     let (chain, key) = authority.chain(&leaf);
     Ok(Certificate { shown: Shown::new(chain, key)?, authority: Some(authority), leaf: Some(leaf), read: None })
 }
 
-/// Stores a small thing of the server's own, sealed.
-pub(crate) async fn keep(store: &Store, vault: &Vault, name: &str, bytes: &[u8]) -> Result<(), StartError> {
+/// Stores a new certificate with its key, sealed.
+pub(crate) async fn keep(
+    store: &Store,
+    vault: &Vault,
+    now: Timestamp,
+    name: &str,
+    bytes: &[u8],
+) -> Result<(), StartError> {
     let blob = SealedBlob { name: name.to_owned(), bytes: vault.seal_small(name, bytes)? };
-    Ok(store.sealed_blob_set(Write { authority: By::server(), audit: Vec::new(), change: blob }).await?)
+    let record = AuditRecord { name: Some(name.to_owned()), ..AuditRecord::new(now, AuditAction::CertificateIssued) };
+    Ok(store.sealed_blob_set(Write::new(By::server(), vault.audit_entry(record), blob)).await?)
 }
 
 impl RootKeyOption {

@@ -123,7 +123,7 @@ impl FromRequest<App> for Redeeming {
             return Err(Unauthenticated::Unsigned.into());
         }
         let source = signature.source;
-        let bytes = json::read_body(request, MAX_JSON_BODY).await?;
+        let bytes = json::read_strangers_body(request).await?;
         let body: RedeemTicket = json::parse(&bytes)?;
         let public_key = HEXLOWER.decode(body.public_key.as_bytes()).ok().and_then(|k| k.try_into().ok());
         let public_key =

@@ -1,9 +1,10 @@
-//! Slows down whoever fails to sign in. Keys are a canonical name together with a source, or a source alone; never a
-//! name alone, so nobody can lock another out. What is remembered is bounded: codes and secrets have 256 random bits, so
-//! forgetting an attempt opens nothing.
+//! Slows down whoever fails to sign in: by what was tried (a canonical name, the start of a code) together with where it
+//! was tried from. Never by a name alone and never by a source alone, so nobody can lock another out: behind one address
+//! there may be a whole cluster, and a job of it that guesses must not stop the others. What is remembered is bounded:
+//! codes and secrets have 256 random bits, so forgetting an attempt opens nothing.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -15,9 +16,7 @@ use crate::error::{Error, Result};
 /// How long a failure counts.
 const WINDOW: Duration = Duration::from_mins(1);
 /// Failures per window of one name from one source.
-const PER_NAME: u32 = 10;
-/// Failures per window from one source.
-const PER_SOURCE: u32 = 100;
+const MOST: u32 = 10;
 /// How many keys are remembered.
 const MOST_KEYS: usize = 8192;
 
@@ -31,7 +30,7 @@ pub struct Throttle {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     source: IpAddr,
-    name: Option<String>,
+    name: String,
 }
 
 #[derive(Debug)]
@@ -41,44 +40,37 @@ struct Failures {
 }
 
 impl Throttle {
-    /// Refuses with [`Error::Throttled`] when this name from this source, or this source, has failed too often.
-    /// `name` is in its canonical form.
-    pub fn check(&self, source: IpAddr, name: Option<&str>) -> Result<()> {
+    /// Refuses with [`Error::Throttled`] when this name has failed too often from this source. `name` is in its canonical
+    /// form.
+    pub fn check(&self, source: IpAddr, name: &str) -> Result<()> {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        for (key, most) in keys(source, name) {
-            if let Some(f) = failures.get(&key).filter(|f| f.count >= most) {
-                let left = WINDOW.saturating_sub(f.since.elapsed());
-                if !left.is_zero() {
-                    return Err(Error::Throttled { after: left });
-                }
+        if let Some(f) = failures.get(&key(source, name)).filter(|f| f.count >= MOST) {
+            let left = WINDOW.saturating_sub(f.since.elapsed());
+            if !left.is_zero() {
+                return Err(Error::Throttled { after: left });
             }
         }
         Ok(())
     }
 
-    /// Counts a failure that slows nobody down: a bad token among the requests of a machine must not keep the others on it
-    /// from signing in.
+    /// Counts a failure that slows nobody down: a bad token or ticket among the requests of a machine must not keep the
+    /// others on it from signing in.
     pub fn count(&self) {
         self.total.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts and remembers a failure.
-    pub fn failed(&self, source: IpAddr, name: Option<&str>) {
+    pub fn failed(&self, source: IpAddr, name: &str) {
         self.count();
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if failures.len() >= MOST_KEYS {
-            failures.retain(|_, f| f.since.elapsed() < WINDOW);
+            forget(&mut failures);
         }
-        if failures.len() >= MOST_KEYS {
-            failures.clear();
+        let entry = failures.entry(key(source, name)).or_insert_with(|| Failures { count: 0, since: Instant::now() });
+        if entry.since.elapsed() >= WINDOW {
+            *entry = Failures { count: 0, since: Instant::now() };
         }
-        for (key, _) in keys(source, name) {
-            let entry = failures.entry(key).or_insert_with(|| Failures { count: 0, since: Instant::now() });
-            if entry.since.elapsed() >= WINDOW {
-                *entry = Failures { count: 0, since: Instant::now() };
-            }
-            entry.count += 1;
-        }
+        entry.count += 1;
     }
 
     /// How many failures there were since the start. They are counted, not recorded one by one.
@@ -87,9 +79,35 @@ impl Throttle {
     }
 }
 
-fn keys(source: IpAddr, name: Option<&str>) -> impl Iterator<Item = (Key, u32)> {
-    let named = name.map(|name| (Key { source, name: Some(name.to_owned()) }, PER_NAME));
-    [Some((Key { source, name: None }, PER_SOURCE)), named].into_iter().flatten()
+fn key(source: IpAddr, name: &str) -> Key {
+    Key { source: network(source), name: name.to_owned() }
+}
+
+/// The network that a source can choose its addresses in: of IPv6 a /64.
+pub(crate) fn network(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// Makes room: what does not count any more, or else the older half.
+fn forget(failures: &mut HashMap<Key, Failures>) {
+    failures.retain(|_, f| f.since.elapsed() < WINDOW);
+    if failures.len() >= MOST_KEYS {
+        let mut times: Vec<Instant> = failures.values().map(|f| f.since).collect();
+        let (_, middle, _) = times.select_nth_unstable(MOST_KEYS / 2);
+        let middle = *middle;
+        let mut spared = MOST_KEYS / 2;
+        failures.retain(|_, f| {
+            let stays = f.since > middle || (f.since == middle && spared > 0);
+            spared = spared.saturating_sub(usize::from(stays));
+            stays
+        });
+    }
 }
 
 #[cfg(test)]
@@ -99,37 +117,55 @@ mod tests {
     const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
+    fn exhaust(throttle: &Throttle, source: IpAddr, name: &str) {
+        for _ in 0..MOST {
+            throttle.check(source, name).unwrap();
+            throttle.failed(source, name);
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_name_is_slowed_down_only_from_where_it_failed() {
         let throttle = Throttle::default();
-        for _ in 0..PER_NAME {
-            throttle.check(A, Some("ci")).unwrap();
-            throttle.failed(A, Some("ci"));
-        }
-        assert!(matches!(throttle.check(A, Some("ci")), Err(Error::Throttled { .. })));
-        assert!(throttle.check(B, Some("ci")).is_ok(), "the owner of the name elsewhere is not locked out");
-        assert!(throttle.check(A, Some("other")).is_ok());
+        exhaust(&throttle, A, "ci");
+        assert!(matches!(throttle.check(A, "ci"), Err(Error::Throttled { .. })));
+        assert!(throttle.check(B, "ci").is_ok(), "the owner of the name elsewhere is not locked out");
+        assert!(throttle.check(A, "other").is_ok());
         tokio::time::advance(WINDOW).await;
-        assert!(throttle.check(A, Some("ci")).is_ok());
-        assert_eq!(throttle.total(), u64::from(PER_NAME));
+        assert!(throttle.check(A, "ci").is_ok());
+        assert_eq!(throttle.total(), u64::from(MOST));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_source_that_tries_many_names_is_slowed_down() {
+    async fn who_guesses_many_names_locks_out_nobody_behind_the_same_address() {
         let throttle = Throttle::default();
-        for i in 0..PER_SOURCE {
-            throttle.failed(A, Some(&i.to_string()));
+        for i in 0..1000 {
+            throttle.failed(A, &i.to_string());
         }
-        assert!(throttle.check(A, Some("another")).is_err());
-        assert!(throttle.check(A, None).is_err());
+        assert!(throttle.check(A, "ci").is_ok());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn memory_is_bounded() {
+    async fn addresses_of_one_network_are_one_source() {
         let throttle = Throttle::default();
-        for i in 0..3 * MOST_KEYS as u128 {
-            throttle.failed(IpAddr::V6(i.into()), Some("x"));
+        exhaust(&throttle, "2001:db8::1".parse().unwrap(), "ci");
+        assert!(throttle.check("2001:db8::ffff:1".parse().unwrap(), "ci").is_err());
+        assert!(throttle.check("2001:db8:0:1::1".parse().unwrap(), "ci").is_ok());
+        exhaust(&throttle, "::ffff:192.0.2.1".parse().unwrap(), "ci");
+        assert!(throttle.check(A, "ci").is_err(), "an address is one in both its forms");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn memory_is_bounded_and_what_is_fresh_is_kept() {
+        let throttle = Throttle::default();
+        for i in 0..3 * MOST_KEYS {
+            if i == 3 * MOST_KEYS - 10 {
+                tokio::time::advance(Duration::from_secs(1)).await;
+                exhaust(&throttle, B, "ci");
+            }
+            throttle.failed(A, &i.to_string());
         }
-        assert!(throttle.failures.lock().unwrap().len() <= MOST_KEYS + 2);
+        assert!(throttle.failures.lock().unwrap().len() <= MOST_KEYS);
+        assert!(throttle.check(B, "ci").is_err());
     }
 }

@@ -3,12 +3,12 @@
 //! Every command appends its records in its own unit of work. What is searched is an index that is built right after
 //! the commit; a query first waits until the index has reached what was committed when it was asked.
 
-use kluis_core::audit::{AuditEntry, Hash, SignedCheckpoint};
+use kluis_core::audit::{AuditEntry, Checkpoint, Hash, SignedCheckpoint};
 use kluis_core::id::{PrincipalId, SecretId, WorkspaceId};
 use kluis_core::name::RunId;
 
 use crate::sqlite::{audit as sqlite, audit_search};
-use crate::{Error, Store, Write};
+use crate::{Error, Listed, Store, Write};
 
 /// Which records. Every condition narrows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,18 +39,25 @@ pub struct AuditHead {
 }
 
 /// What recomputing the log from its pages found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditProof {
     /// As the store remembers it.
     pub stored: AuditHead,
     /// As the pages say.
     pub recomputed: AuditHead,
+    /// As the pages say it was at the sizes asked for, in their order; a size that the log never had is left out.
+    pub at: Vec<AuditHead>,
 }
 
 impl AuditProof {
     /// Whether both are the same.
     pub fn holds(&self) -> bool {
         self.stored == self.recomputed
+    }
+
+    /// Whether a checkpoint says what the pages say. Its size must have been asked for.
+    pub fn fits(&self, checkpoint: &Checkpoint) -> bool {
+        self.at.iter().any(|head| head.size == checkpoint.size && head.root == checkpoint.root)
     }
 }
 
@@ -62,9 +69,10 @@ impl Store {
         }
     }
 
-    /// Records with their numbers, in the log's order. At least everything that was committed when this was called.
-    /// A record that can not be read is left out and stands in `health()`.
-    pub async fn audit_query(&self, filter: AuditFilter) -> Result<Vec<(u64, AuditEntry)>, Error> {
+    /// Records with their numbers, in the log's order, and the number after which the next page starts. At least
+    /// everything that was committed when this was called. A record that can not be read is `None` and stands in
+    /// `health()`.
+    pub async fn audit_query(&self, filter: AuditFilter) -> Result<Listed<(u64, Option<AuditEntry>), u64>, Error> {
         match self {
             Self::Sqlite(s) => audit_search::query(s, filter).await,
         }
@@ -93,10 +101,11 @@ impl Store {
         }
     }
 
-    /// Recomputes the Merkle log from its pages. Reads the whole log, in one read transaction.
-    pub async fn audit_prove(&self) -> Result<AuditProof, Error> {
+    /// Recomputes the Merkle log from its pages, and what its root was at these sizes. Reads the whole log, in one read
+    /// transaction.
+    pub async fn audit_prove(&self, at: Vec<u64>) -> Result<AuditProof, Error> {
         match self {
-            Self::Sqlite(s) => s.read(sqlite::prove).await,
+            Self::Sqlite(s) => s.read(move |c| sqlite::prove(c, at)).await,
         }
     }
 
@@ -105,6 +114,13 @@ impl Store {
     pub async fn checkpoint_insert(&self, write: Write<SignedCheckpoint>) -> Result<(), Error> {
         match self {
             Self::Sqlite(s) => s.write(write, sqlite::checkpoint_insert).await,
+        }
+    }
+
+    /// Every checkpoint that is kept, oldest first.
+    pub async fn checkpoints(&self) -> Result<Vec<SignedCheckpoint>, Error> {
+        match self {
+            Self::Sqlite(s) => s.read(sqlite::checkpoints).await,
         }
     }
 

@@ -30,6 +30,9 @@ pub enum Error {
     /// Something that exists stands in the way. Trying again will not help.
     #[error("{0}")]
     Conflict(&'static str),
+    /// The code in a run has made as much as a run may; nothing it does changes that.
+    #[error("the run has made as much as a run may: {0}")]
+    Limit(&'static str),
     /// No such row (or it belongs to another workspace).
     #[error("not found")]
     NotFound,

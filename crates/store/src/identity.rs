@@ -269,7 +269,8 @@ impl Store {
 
     /// Gives or changes a grant; its revision is the stored one plus 1, or 1 when there is none. Moves the principal's
     /// epoch and returns it. [`Error::Revision`]; [`Error::NotFound`] when principal, workspace or compute target is
-    /// gone; [`Error::Conflict`] when the installation would have no enabled owner left.
+    /// gone; [`Error::Conflict`] when the installation, or a workspace by the change of an owner, would have no enabled
+    /// owner left.
     pub async fn grant_set(&self, write: Write<Authenticated<Grant>>) -> Result<Epoch, Error> {
         match self {
             Self::Sqlite(s) => s.write(write, sqlite::grant_set).await,
@@ -318,7 +319,7 @@ impl Store {
         }
     }
 
-    /// Forgets tokens, client secrets and unused invitations that expired before this moment; how many. Takes nothing
+    /// Forgets tokens, client secrets and invitations that expired before this moment; how many. Takes nothing
     /// away from anybody, so no epoch moves.
     pub async fn expired_remove(&self, write: Write<Timestamp>) -> Result<u64, Error> {
         match self {
@@ -371,6 +372,20 @@ impl Store {
     pub async fn invite_by_hash(&self, hash: LookupHash) -> Result<Option<Authenticated<InviteRow>>, Error> {
         match self {
             Self::Sqlite(s) => s.read(move |c| sqlite::invite_by_hash(c, hash)).await,
+        }
+    }
+
+    /// Invitations that were not used, oldest first.
+    pub async fn invite_list(&self) -> Result<Vec<Authenticated<InviteRow>>, Error> {
+        match self {
+            Self::Sqlite(s) => s.read(sqlite::invite_list).await,
+        }
+    }
+
+    /// Takes back an invitation that was not used; otherwise [`Error::NotFound`].
+    pub async fn invite_revoke(&self, write: Write<InviteId>) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(s) => s.write(write, sqlite::invite_revoke).await,
         }
     }
 

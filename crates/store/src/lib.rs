@@ -63,6 +63,13 @@ impl Store {
         }
     }
 
+    /// Something that only the caller can tell is not what was written: a MAC that does not fit. It stands in `health()`.
+    pub fn note_damage(&self, table: &'static str, row: String) {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.note_damage(table, row),
+        }
+    }
+
     /// Hints about what was committed, for waking whoever waits. A slow reader loses hints, so what it waits for must
     /// also be looked up now and then.
     pub fn subscribe(&self) -> tokio::sync::broadcast::Receiver<Hint> {

@@ -7,6 +7,7 @@ use kluis_core::clock::Timestamp;
 use kluis_core::id::{BlobId, WorkspaceId};
 use kluis_core::name::RunId;
 
+use crate::runs::RunLimits;
 use crate::sqlite::{blobs, logs as sqlite, metrics};
 use crate::{After, Error, Listed, Store, Write};
 
@@ -79,6 +80,8 @@ pub struct MetricAppend {
     pub first: u64,
     /// Each with the child run it belongs to; `None`: the session's own run.
     pub metrics: Vec<(Option<RunId>, Metric)>,
+    /// How much the code in the run may make in all.
+    pub limits: RunLimits,
 }
 
 /// A file of a run's outputs, in the name of the session that sends it.
@@ -157,7 +160,8 @@ impl Store {
     }
 
     /// Adds metrics of the session's node; those that are there already are passed over. A gap stores nothing.
-    /// [`Error::NotFound`] when a run is not the session's or a child of it.
+    /// [`Error::NotFound`] when a run is not the session's or a child of it; [`Error::Limit`] when the run has made as
+    /// many as it may.
     pub async fn metric_append(&self, write: Write<MetricAppend>) -> Result<Arrived, Error> {
         match self {
             Self::Sqlite(s) => s.write(write, metrics::metric_append).await,
@@ -221,6 +225,13 @@ impl Store {
     pub async fn snapshot_get(&self, workspace: WorkspaceId, blob: BlobId) -> Result<Option<SnapshotRow>, Error> {
         match self {
             Self::Sqlite(s) => s.read(move |c| blobs::snapshot_get(c, workspace, blob)).await,
+        }
+    }
+
+    /// How many blobs a workspace has.
+    pub async fn blob_count(&self, workspace: WorkspaceId) -> Result<u64, Error> {
+        match self {
+            Self::Sqlite(s) => s.read(move |c| blobs::count(c, workspace)).await,
         }
     }
 

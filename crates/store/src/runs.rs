@@ -215,6 +215,27 @@ pub struct RunChange {
     pub change: ChangeRun,
     /// The most tags and the most properties a run may have.
     pub limit: usize,
+    /// How much the code in the run may make in all; what its members change is not counted.
+    pub limits: RunLimits,
+}
+
+/// How much the code in a run may make in all its attempts and child runs: rows, beside its log and outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunLimits {
+    /// Metrics.
+    pub metrics: u64,
+    /// Child runs.
+    pub children: u64,
+    /// Changes of tags, properties and display names, and ends of child runs.
+    pub changes: u64,
+    /// Bytes of names, values and tags in all of these.
+    pub bytes: u64,
+}
+
+impl Default for RunLimits {
+    fn default() -> Self {
+        Self { metrics: 1_000_000, children: 10_000, changes: 20_000, bytes: 256 * 1024 * 1024 }
+    }
 }
 
 /// Somebody asks for a run's end.
@@ -241,6 +262,8 @@ pub struct ChildInsert {
     pub tags: BTreeMap<String, String>,
     /// Now.
     pub now: Timestamp,
+    /// How much the code in the run may make in all.
+    pub limits: RunLimits,
 }
 
 /// A child run's end.

@@ -278,6 +278,20 @@ impl Store {
         }
     }
 
+    /// Every secret of every workspace, by id: for a look at everything.
+    pub async fn secrets_all(&self, page: After<SecretId>) -> Result<Listed<Authenticated<Secret>, SecretId>, Error> {
+        match self {
+            Self::Sqlite(s) => s.list(move |c| sqlite::secrets_all(c, &page)).await,
+        }
+    }
+
+    /// Every version of every workspace with its sealed value, oldest first: for a look at everything.
+    pub async fn versions_all(&self, page: After<u64>) -> Result<Listed<(Authenticated<Version>, Sealed), u64>, Error> {
+        match self {
+            Self::Sqlite(s) => s.list(move |c| sqlite::versions_all(c, &page)).await,
+        }
+    }
+
     /// Deleted secrets whose time has come, at most `limit`.
     pub async fn purge_due(&self, now: Timestamp, limit: u32) -> Result<Vec<Authenticated<Secret>>, Error> {
         match self {

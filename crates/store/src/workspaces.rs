@@ -7,7 +7,7 @@ use kluis_core::id::{ComputeId, KeyId, PrincipalId, WorkspaceId};
 use kluis_core::name::{ComputeName, PrincipalName, WorkspaceName};
 use kluis_core::sealed::Canonical;
 
-use crate::sqlite::workspaces as sqlite;
+use crate::sqlite::{purge, workspaces as sqlite};
 use crate::{After, Authenticated, Error, Listed, Store, Write};
 
 /// A workspace. The row grants: the name says which vault a caller reaches, the settings what it allows.
@@ -68,6 +68,28 @@ pub struct WorkspaceInsert {
     pub key: WorkspaceKeyRow,
     /// Its creator's grant as owner.
     pub owner: Authenticated<Grant>,
+}
+
+/// Erasing some of what is in a deleted workspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkspacePurge {
+    /// Which.
+    pub workspace: WorkspaceId,
+    /// Now.
+    pub now: Timestamp,
+    /// At most so many rows in one unit of work.
+    pub limit: u32,
+}
+
+/// What became of that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purged {
+    /// There is more to erase. No record was left.
+    More,
+    /// Only its blobs are left, orphaned, until whoever deletes them has done so. No record was left.
+    Waiting,
+    /// Everything is erased, these keys last.
+    Done(Vec<KeyId>),
 }
 
 /// Someone with a grant on a workspace.
@@ -180,11 +202,25 @@ impl Store {
     }
 
     /// Deletes a workspace: it is not found from now on, its grants are gone, its members' epochs move. Its rows stay
-    /// and its name stays taken. The row given says when, its revision is the stored one plus 1. [`Error::Conflict`]
-    /// while a run of it lives.
+    /// until they are purged, and its name stays taken. The row given says when, its revision is the stored one plus 1.
+    /// [`Error::Conflict`] while a run of it lives.
     pub async fn workspace_delete(&self, write: Write<Authenticated<Workspace>>) -> Result<(), Error> {
         match self {
             Self::Sqlite(s) => s.write(write, sqlite::workspace_delete).await,
+        }
+    }
+
+    /// Deleted workspaces whose retention is over and that are not wholly erased.
+    pub async fn workspaces_to_purge(&self, now: Timestamp) -> Result<Vec<WorkspaceId>, Error> {
+        match self {
+            Self::Sqlite(s) => s.read(move |c| purge::due(c, now)).await,
+        }
+    }
+
+    /// Erases a batch of what is in a deleted workspace, its keys last. [`Error::NotFound`] when it is not deleted.
+    pub async fn workspace_purge(&self, write: Write<WorkspacePurge>) -> Result<Purged, Error> {
+        match self {
+            Self::Sqlite(s) => s.write(write, purge::purge).await,
         }
     }
 

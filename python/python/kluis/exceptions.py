@@ -198,6 +198,18 @@ class RunUnresponsive(Conflict):
     code = "run_unresponsive"
 
 
+class RunLimit(Conflict):
+    """The run has made as many metrics, child runs or changes as a run may."""
+
+    code = "run_limit"
+
+
+class QuotaExceeded(Conflict):
+    """The workspace's share of the server's disk is used up."""
+
+    code = "quota_exceeded"
+
+
 class Throttled(ServiceException):
     """Too many requests or failures; try again later."""
 

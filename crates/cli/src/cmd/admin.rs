@@ -5,7 +5,7 @@ use kluis_client::credentials::Credential;
 use kluis_client::invite::Invitation;
 use kluis_client::trust::{CaPin, Origin, Server};
 use kluis_core::access::PrincipalKind;
-use kluis_core::api::identity::{ChangePrincipal, CreateInvite, CreatePrincipal, Membership};
+use kluis_core::api::identity::{ChangePrincipal, ClientSecretQuery, CreateInvite, CreatePrincipal, Membership};
 use kluis_core::name::{ComputeName, PrincipalName};
 use kluis_server::server::offline;
 
@@ -113,7 +113,7 @@ async fn change(context: &Context<'_>, client: &Client, principal: &str, enabled
 }
 
 async fn client_secret(context: &Context<'_>, principal: &str) -> Outcome<u8> {
-    let created = context.client().await?.principal_secret_create(principal).await?;
+    let created = context.client().await?.principal_secret_create(principal, ClientSecretQuery::default()).await?;
     context.out.show(&created, |out, created| {
         let until = created.expires.map_or_else(String::new, |time| format!(", until {time}"));
         out.note(format_args!("shown once{until}; give these to the job's environment"));

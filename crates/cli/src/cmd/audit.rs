@@ -4,8 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use kluis_client::{Client, Error};
-use kluis_core::api::Page;
-use kluis_core::api::audit::{AuditQuery, AuditView};
+use kluis_core::api::audit::{AuditPage, AuditQuery, AuditView};
 use kluis_core::name::{RunId, WorkspaceName};
 
 use crate::args::Audit;
@@ -44,7 +43,7 @@ struct Log {
 }
 
 impl Log {
-    async fn page(&self, query: AuditQuery) -> Result<Page<AuditView>, Error> {
+    async fn page(&self, query: AuditQuery) -> Result<AuditPage, Error> {
         let query = AuditQuery { run: self.run.clone(), ..query };
         match &self.workspace {
             Some(workspace) => self.client.workspace_audit(workspace, &query).await,
@@ -56,13 +55,13 @@ impl Log {
 async fn tail(out: &Output, log: &Log, last: u32, follow: bool) -> Outcome<u8> {
     let mut seen = match &log.run {
         Some(_) => whole(out, log).await?,
-        None => print(out, &log.page(AuditQuery { last: Some(last), ..AuditQuery::default() }).await?.items),
+        None => print(out, &log.page(AuditQuery { last: Some(last), ..AuditQuery::default() }).await?),
     };
     while follow && !out.is_closed() {
         let wait_seconds = Some(WAIT_SECONDS);
         let query = AuditQuery { limit: Some(PAGE), after: after(seen), wait_seconds, ..AuditQuery::default() };
         match log.page(query).await {
-            Ok(page) => seen = print(out, &page.items).or(seen),
+            Ok(page) => seen = print(out, &page).or(seen),
             // A server that is started again goes on where it was.
             Err(error) if error.is_transient() => tokio::time::sleep(PAUSE).await,
             Err(error) => return Err(error.into()),
@@ -76,8 +75,8 @@ async fn whole(out: &Output, log: &Log) -> Outcome<Option<u64>> {
     let mut seen = None;
     loop {
         let page = log.page(AuditQuery { limit: Some(PAGE), after: after(seen), ..AuditQuery::default() }).await?;
-        seen = print(out, &page.items).or(seen);
-        if page.next.is_none() || page.items.is_empty() || out.is_closed() {
+        seen = print(out, &page).or(seen);
+        if page.next.is_none() || out.is_closed() {
             return Ok(seen);
         }
     }
@@ -87,12 +86,15 @@ fn after(seen: Option<u64>) -> Option<String> {
     seen.map(|seq| seq.to_string())
 }
 
-/// Prints records; the last one's number.
-fn print(out: &Output, records: &[AuditView]) -> Option<u64> {
-    for record in records {
+/// Prints records; the number of the last one that is there, damaged or not.
+fn print(out: &Output, page: &AuditPage) -> Option<u64> {
+    for record in &page.items {
         if out.is_json() { out.json(record) } else { out.line(line(record)) }
     }
-    records.last().map(|record| record.seq)
+    for seq in &page.damaged {
+        out.note(format_args!("record {seq} of the audit log is damaged and is not shown"));
+    }
+    page.items.last().map(|record| record.seq).max(page.damaged.last().copied())
 }
 
 /// `time  action  name  run  principal`, then what else is known.

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use kluis_core::api::Page;
-use kluis_core::api::audit::{AuditQuery, AuditView};
+use kluis_core::api::audit::{AuditPage, AuditQuery};
 use kluis_core::audit::SignedCheckpoint;
 use kluis_core::name::WorkspaceName;
 
@@ -13,16 +12,12 @@ use crate::http::{Call, TIMEOUT};
 
 impl Client {
     /// The installation's audit log.
-    pub async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditView>, Error> {
+    pub async fn audit(&self, query: &AuditQuery) -> Result<AuditPage, Error> {
         audit_call(self.get("read the audit log", &["audit"]), query).json().await
     }
 
     /// A workspace's part of it.
-    pub async fn workspace_audit(
-        &self,
-        workspace: &WorkspaceName,
-        query: &AuditQuery,
-    ) -> Result<Page<AuditView>, Error> {
+    pub async fn workspace_audit(&self, workspace: &WorkspaceName, query: &AuditQuery) -> Result<AuditPage, Error> {
         let path = ["workspaces", workspace.as_str(), "audit"];
         audit_call(self.get("read the workspace's audit log", &path), query).json().await
     }

@@ -1,10 +1,12 @@
 //! Login, tokens, principals, invitations.
 
 use kluis_core::api::identity::{
-    ChangePrincipal, ClientLogin, ClientSecretCreated, CreateInvite, CreatePrincipal, CreateToken, InviteCreated,
-    PrincipalView, RedeemInvite, TokenIssued, TokenView, Whoami,
+    ChangePrincipal, ClientLogin, ClientSecretCreated, ClientSecretQuery, ClientSecretView, CreateInvite,
+    CreatePrincipal, CreateToken, InviteCreated, InviteView, PrincipalView, RedeemInvite, TokenIssued, TokenView,
+    Whoami,
 };
 use kluis_core::api::{Page, PageQuery};
+use kluis_core::id::{InviteId, TokenId};
 
 use crate::client::Client;
 use crate::error::Error;
@@ -55,9 +57,43 @@ impl Client {
         self.patch("change a principal", &["principals", principal]).body(change).repeatable().json().await
     }
 
+    /// A principal's tokens, by name or id.
+    pub async fn principal_tokens(&self, principal: &str, page: PageQuery) -> Result<Page<TokenView>, Error> {
+        self.get("list a principal's tokens", &["principals", principal, "tokens"]).query(&page).json().await
+    }
+
+    /// Ends a principal's token.
+    pub async fn principal_token_revoke(&self, principal: &str, token: TokenId) -> Result<(), Error> {
+        self.delete("revoke a principal's token", &["principals", principal, "tokens", &token.to_string()]).done().await
+    }
+
     /// A new client secret for a service principal, by name or id; shown once.
-    pub async fn principal_secret_create(&self, principal: &str) -> Result<ClientSecretCreated, Error> {
-        self.post("create a client secret", &["principals", principal, "secrets"]).json().await
+    pub async fn principal_secret_create(
+        &self,
+        principal: &str,
+        query: ClientSecretQuery,
+    ) -> Result<ClientSecretCreated, Error> {
+        self.post("create a client secret", &["principals", principal, "secrets"]).query(&query).json().await
+    }
+
+    /// A service principal's client secrets, without what is secret.
+    pub async fn principal_secrets(&self, principal: &str, page: PageQuery) -> Result<Page<ClientSecretView>, Error> {
+        self.get("list client secrets", &["principals", principal, "secrets"]).query(&page).json().await
+    }
+
+    /// Ends a client secret.
+    pub async fn principal_secret_revoke(&self, principal: &str, secret: TokenId) -> Result<(), Error> {
+        self.delete("revoke a client secret", &["principals", principal, "secrets", &secret.to_string()]).done().await
+    }
+
+    /// Invitations that were not used yet.
+    pub async fn invites(&self, page: PageQuery) -> Result<Page<InviteView>, Error> {
+        self.get("list invitations", &["invites"]).query(&page).json().await
+    }
+
+    /// Takes back an invitation.
+    pub async fn invite_revoke(&self, invite: InviteId) -> Result<(), Error> {
+        self.delete("take back an invitation", &["invites", &invite.to_string()]).done().await
     }
 
     /// An invitation; its code is shown once. [`crate::invite::Invitation`] wraps it for handing over.

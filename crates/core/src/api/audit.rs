@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::{AuditAction, AuditRecord};
 use crate::clock::Timestamp;
-use crate::id::{KeyId, PrincipalId, SecretId, SessionId, TokenId, VersionId, WorkspaceId};
+use crate::id::{
+    BlobId, ComputeId, InviteId, KeyId, PrincipalId, SecretId, SessionId, TokenId, VersionId, WorkspaceId,
+};
 use crate::name::RunId;
 
 /// One record with its number. Absent fields are unknown; principals and workspaces are also named where the reader
@@ -56,6 +58,29 @@ pub struct AuditView {
     pub name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<TokenId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invite: Option<InviteId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compute: Option<ComputeId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<BlobId>,
+}
+
+/// A page of the log. What it lists is what was written: a record that is damaged, or was changed by somebody without
+/// the key, is named by its number and not shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AuditPage {
+    /// The records, in the log's order.
+    pub items: Vec<AuditView>,
+    /// Numbers of damaged records that belong here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<u64>,
+    /// Give this as `after` for the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 impl AuditView {
@@ -82,6 +107,10 @@ impl AuditView {
             count,
             name,
             source,
+            credential,
+            invite,
+            compute,
+            snapshot,
         } = record;
         Self {
             seq,
@@ -106,6 +135,10 @@ impl AuditView {
             count,
             name,
             source,
+            credential,
+            invite,
+            compute,
+            snapshot,
         }
     }
 }

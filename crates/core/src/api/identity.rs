@@ -84,6 +84,30 @@ pub struct ChangePrincipal {
     pub enabled: bool,
 }
 
+/// A service principal's secret, without the secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ClientSecretView {
+    /// Its id, for revoking.
+    pub id: TokenId,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it stops working; absent: only by revocation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+}
+
+/// How a client secret is made: `POST /principals/{principal}/secrets`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
+#[cfg_attr(feature = "openapi", into_params(parameter_in = Query))]
+#[serde(deny_unknown_fields)]
+pub struct ClientSecretQuery {
+    /// How long it works, in seconds, at most ten years; until revoked when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life_seconds: Option<u64>,
+}
+
 /// An invitation: `POST /invites`. The code is used once, within its life.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -114,13 +138,17 @@ pub struct InviteView {
     pub name: PrincipalName,
     /// What will be made.
     pub kind: PrincipalKind,
+    /// Who invited.
+    pub invited_by: PrincipalId,
+    /// When.
+    pub created: Timestamp,
     /// When the code dies.
     pub expires: Timestamp,
 }
 
 #[cfg(feature = "plaintext")]
 mod carrying {
-    use super::{Deserialize, InviteView, PrincipalId, PrincipalView, Serialize, Timestamp, TokenView};
+    use super::{Deserialize, InviteView, PrincipalId, PrincipalView, Serialize, Timestamp, TokenId, TokenView};
     use crate::plaintext::Plaintext;
 
     /// An invitation with its code, shown once. The client wraps address, CA pin and code into what it prints.
@@ -178,7 +206,7 @@ mod carrying {
     pub struct CreateToken {
         /// What it is for; at most 127 bytes.
         pub label: String,
-        /// How long it lives, in seconds; absent: until revoked.
+        /// How long it lives, in seconds, at most ten years; absent: until revoked.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub life_seconds: Option<u64>,
     }
@@ -187,6 +215,8 @@ mod carrying {
     #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
     pub struct ClientSecretCreated {
+        /// The secret's id, for revoking it.
+        pub id: TokenId,
         /// The service principal's id.
         pub client_id: PrincipalId,
         /// The secret, `kls_sec_...`.

@@ -30,6 +30,8 @@ pub mod workspaces;
 pub const PREFIX: &str = "/api/v1";
 /// The largest JSON body the native API reads, in bytes: a batch of many large values.
 pub const MAX_JSON_BODY: usize = 4 * 1024 * 1024;
+/// The largest body of somebody who is not signed in yet: logins and redemptions.
+pub const MAX_STRANGERS_BODY: usize = 16 * 1024;
 /// The deepest nesting of arrays and objects in a JSON body.
 pub const MAX_JSON_DEPTH: usize = 16;
 /// The largest page, and the default one.
@@ -80,6 +82,8 @@ pub mod code {
     pub const RUN_ENDED: &str = "run_ended";
     pub const RUN_CANCELED: &str = "run_canceled";
     pub const RUN_UNRESPONSIVE: &str = "run_unresponsive";
+    pub const RUN_LIMIT: &str = "run_limit";
+    pub const QUOTA_EXCEEDED: &str = "quota_exceeded";
     pub const THROTTLED: &str = "throttled";
     pub const STORAGE_FULL: &str = "storage_full";
     pub const INCONSISTENT: &str = "inconsistent";
@@ -117,6 +121,13 @@ pub struct PageQuery {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Done {}
+
+/// A field that says `null`, which is not the same as one that is absent.
+pub(crate) fn or_null<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
 
 #[cfg(feature = "openapi")]
 pub(crate) fn text_schema(pattern: &str) -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {

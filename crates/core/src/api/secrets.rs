@@ -53,7 +53,7 @@ pub struct VersionView {
 }
 
 /// A change of attributes: `PATCH /workspaces/{workspace}/secrets/{name}/versions/{version}` (`current` names the
-/// current one). Absent fields stay as they are; `tags` replaces all tags.
+/// current one). Absent fields stay as they are, `null` takes an attribute away; `tags` replaces all tags.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -61,18 +61,21 @@ pub struct ChangeVersion {
     /// Disable or enable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// A new content type.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub content_type: Option<String>,
+    /// A new content type, or none.
+    #[serde(default, deserialize_with = "super::or_null", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub content_type: Option<Option<String>>,
     /// New tags, all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<std::collections::BTreeMap<String, String>>,
-    /// A new start of validity.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_before: Option<Timestamp>,
-    /// A new end of validity.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires: Option<Timestamp>,
+    /// A new start of validity, or none.
+    #[serde(default, deserialize_with = "super::or_null", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Timestamp>))]
+    pub not_before: Option<Option<Timestamp>>,
+    /// A new end of validity, or none.
+    #[serde(default, deserialize_with = "super::or_null", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Timestamp>))]
+    pub expires: Option<Option<Timestamp>>,
     /// Refuse with `revision_conflict` unless the version's revision is this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_revision: Option<u64>,
@@ -102,7 +105,7 @@ pub struct GetSecrets {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SecretsSet {
-    /// One for each entry, in the order given.
+    /// One for each entry, in the order given, `name` spelled as given.
     pub items: Vec<SecretView>,
 }
 

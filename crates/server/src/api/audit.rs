@@ -1,8 +1,7 @@
 //! The audit log.
 
 use axum::extract::State;
-use kluis_core::api::Page;
-use kluis_core::api::audit::{AuditQuery, AuditView};
+use kluis_core::api::audit::{AuditPage, AuditQuery};
 use kluis_core::audit::SignedCheckpoint;
 use kluis_core::name::WorkspaceName;
 use utoipa_axum::router::OpenApiRouter;
@@ -23,25 +22,21 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 
 /// Records of the whole installation. `after` is the number of the last record seen.
 #[utoipa::path(get, path = "/audit", tag = "audit", params(AuditQuery),
-    responses((status = 200, body = Page<AuditView>), Problems))]
-async fn audit_all(
-    State(app): State<App>,
-    caller: Caller,
-    Query(query): Query<AuditQuery>,
-) -> Result<Json<Page<AuditView>>> {
+    responses((status = 200, body = AuditPage), Problems))]
+async fn audit_all(State(app): State<App>, caller: Caller, Query(query): Query<AuditQuery>) -> Result<Json<AuditPage>> {
     Ok(Json(app.audit().all(&caller, &query).await?))
 }
 
 /// Records of one workspace. `after` is the number of the last record seen.
 #[utoipa::path(get, path = "/workspaces/{workspace}/audit", tag = "audit",
     params(("workspace" = WorkspaceName, Path), AuditQuery),
-    responses((status = 200, body = Page<AuditView>), Problems))]
+    responses((status = 200, body = AuditPage), Problems))]
 async fn audit_of_workspace(
     State(app): State<App>,
     caller: Caller,
     Path(workspace): Path<WorkspaceName>,
     Query(query): Query<AuditQuery>,
-) -> Result<Json<Page<AuditView>>> {
+) -> Result<Json<AuditPage>> {
     Ok(Json(app.audit().of_workspace(&caller, &workspace, &query).await?))
 }
 

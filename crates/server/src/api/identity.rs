@@ -2,14 +2,17 @@
 
 use axum::extract::State;
 use kluis_core::api::identity::{
-    ChangePrincipal, ClientLogin, ClientSecretCreated, CreateInvite, CreatePrincipal, CreateToken, InviteCreated,
-    PrincipalView, RedeemInvite, TokenIssued, TokenView, Whoami,
+    ChangePrincipal, ClientLogin, ClientSecretCreated, ClientSecretQuery, ClientSecretView, CreateInvite,
+    CreatePrincipal, CreateToken, InviteCreated, InviteView, PrincipalView, RedeemInvite, TokenIssued, TokenView,
+    Whoami,
 };
 use kluis_core::api::{Done, Page, PageQuery};
+use kluis_core::id::{InviteId, TokenId};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::document::Problems;
+use super::json::StrangersJson;
 use super::{Json, Path, Query};
 use crate::app::App;
 use crate::caller::{Caller, Source};
@@ -24,8 +27,12 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(token_revoke))
         .routes(routes!(principal_list, principal_create))
         .routes(routes!(principal_change))
-        .routes(routes!(client_secret_create))
-        .routes(routes!(invite_create))
+        .routes(routes!(principal_token_list))
+        .routes(routes!(principal_token_revoke))
+        .routes(routes!(client_secret_list, client_secret_create))
+        .routes(routes!(client_secret_revoke))
+        .routes(routes!(invite_list, invite_create))
+        .routes(routes!(invite_revoke))
 }
 
 /// Sign in with an invitation's code, once.
@@ -34,7 +41,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 async fn login_invite(
     State(app): State<App>,
     Source(source): Source,
-    Json(redeem): Json<RedeemInvite>,
+    StrangersJson(redeem): StrangersJson<RedeemInvite>,
 ) -> Result<Json<TokenIssued>> {
     Ok(Json(app.identity().login_invite(&redeem, source).await?))
 }
@@ -45,7 +52,7 @@ async fn login_invite(
 async fn login_client(
     State(app): State<App>,
     Source(source): Source,
-    Json(login): Json<ClientLogin>,
+    StrangersJson(login): StrangersJson<ClientLogin>,
 ) -> Result<Json<TokenIssued>> {
     Ok(Json(app.identity().login_client(&login, source).await?))
 }
@@ -122,16 +129,95 @@ async fn principal_change(
     Ok(Json(app.identity().principal_change(&caller, &principal, &change).await?))
 }
 
+/// A principal's tokens, oldest first.
+#[utoipa::path(get, path = "/principals/{principal}/tokens", tag = "identity",
+    params(("principal" = String, Path, description = "a principal's id or name"), PageQuery),
+    responses((status = 200, body = Page<TokenView>), Problems))]
+async fn principal_token_list(
+    State(app): State<App>,
+    caller: Caller,
+    Path(principal): Path<String>,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<Page<TokenView>>> {
+    Ok(Json(app.identity().tokens_of(&caller, &principal, &page).await?))
+}
+
+/// Take one of a principal's tokens.
+#[utoipa::path(delete, path = "/principals/{principal}/tokens/{token}", tag = "identity",
+    params(
+        ("principal" = String, Path, description = "a principal's id or name"),
+        ("token" = String, Path, description = "a token's id")
+    ),
+    responses((status = 200, body = Done), Problems))]
+async fn principal_token_revoke(
+    State(app): State<App>,
+    caller: Caller,
+    Path((principal, token)): Path<(String, TokenId)>,
+) -> Result<Json<Done>> {
+    app.identity().token_revoke_of(&caller, &principal, token).await?;
+    Ok(Json(Done {}))
+}
+
+/// A service principal's secrets, without what is secret, oldest first.
+#[utoipa::path(get, path = "/principals/{principal}/secrets", tag = "identity",
+    params(("principal" = String, Path, description = "a service principal's id or name"), PageQuery),
+    responses((status = 200, body = Page<ClientSecretView>), Problems))]
+async fn client_secret_list(
+    State(app): State<App>,
+    caller: Caller,
+    Path(principal): Path<String>,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<Page<ClientSecretView>>> {
+    Ok(Json(app.identity().client_secrets(&caller, &principal, &page).await?))
+}
+
 /// A new secret for a service principal, shown once.
 #[utoipa::path(post, path = "/principals/{principal}/secrets", tag = "identity",
-    params(("principal" = String, Path, description = "a service principal's id or name")),
+    params(("principal" = String, Path, description = "a service principal's id or name"), ClientSecretQuery),
     responses((status = 200, body = ClientSecretCreated), Problems))]
 async fn client_secret_create(
     State(app): State<App>,
     caller: Caller,
     Path(principal): Path<String>,
+    Query(query): Query<ClientSecretQuery>,
 ) -> Result<Json<ClientSecretCreated>> {
-    Ok(Json(app.identity().client_secret_create(&caller, &principal).await?))
+    Ok(Json(app.identity().client_secret_create(&caller, &principal, query).await?))
+}
+
+/// Take a service principal's secret. Nobody signs in with it from now on; tokens made with it live 15 minutes at most.
+#[utoipa::path(delete, path = "/principals/{principal}/secrets/{secret}", tag = "identity",
+    params(
+        ("principal" = String, Path, description = "a service principal's id or name"),
+        ("secret" = String, Path, description = "a client secret's id")
+    ),
+    responses((status = 200, body = Done), Problems))]
+async fn client_secret_revoke(
+    State(app): State<App>,
+    caller: Caller,
+    Path((principal, secret)): Path<(String, TokenId)>,
+) -> Result<Json<Done>> {
+    app.identity().client_secret_revoke(&caller, &principal, secret).await?;
+    Ok(Json(Done {}))
+}
+
+/// Invitations that were not used yet, oldest first.
+#[utoipa::path(get, path = "/invites", tag = "identity", params(PageQuery),
+    responses((status = 200, body = Page<InviteView>), Problems))]
+async fn invite_list(
+    State(app): State<App>,
+    caller: Caller,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<Page<InviteView>>> {
+    Ok(Json(app.identity().invites(&caller, &page).await?))
+}
+
+/// Take back an invitation that was not used yet.
+#[utoipa::path(delete, path = "/invites/{invite}", tag = "identity",
+    params(("invite" = String, Path, description = "an invitation's id")),
+    responses((status = 200, body = Done), Problems))]
+async fn invite_revoke(State(app): State<App>, caller: Caller, Path(invite): Path<InviteId>) -> Result<Json<Done>> {
+    app.identity().invite_revoke(&caller, invite).await?;
+    Ok(Json(Done {}))
 }
 
 /// Invite a user or an agent. The code is shown once and works once.

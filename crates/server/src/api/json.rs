@@ -11,9 +11,10 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
-use kluis_core::api::{MAX_JSON_BODY, MAX_JSON_DEPTH};
+use kluis_core::api::{MAX_JSON_BODY, MAX_JSON_DEPTH, MAX_STRANGERS_BODY};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
@@ -22,6 +23,11 @@ use crate::error::{Error, Result};
 const MAX_JSON_ITEMS: usize = 262_144;
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// Memory for what is arriving, in KiB, taken as bytes arrive: that of callers, and that of strangers, who can so take
+/// none from callers.
+static CALLERS: Semaphore = Semaphore::const_new(512 * 1024);
+static STRANGERS: Semaphore = Semaphore::const_new(32 * 1024);
 
 /// A JSON body, in or out. Coming in: `application/json`, at most [`MAX_JSON_BODY`] bytes and [`MAX_JSON_DEPTH`] deep.
 #[derive(Debug)]
@@ -33,6 +39,20 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self> {
         content_type(request.headers())?;
         let body = read_body(request, MAX_JSON_BODY).await?;
+        parse(&body).map(Self)
+    }
+}
+
+/// The JSON body of somebody who is not signed in: at most [`MAX_STRANGERS_BODY`] bytes.
+#[derive(Debug)]
+pub struct StrangersJson<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for StrangersJson<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self> {
+        content_type(request.headers())?;
+        let body = read_strangers_body(request).await?;
         parse(&body).map(Self)
     }
 }
@@ -57,28 +77,49 @@ pub fn content_type(headers: &HeaderMap) -> Result<()> {
     }
 }
 
-/// A whole body of at most `limit` bytes, in one buffer that is wiped afterwards.
+/// A caller's whole body of at most `limit` bytes, in one buffer that is wiped afterwards.
 pub async fn read_body(request: Request, limit: usize) -> Result<Zeroizing<Vec<u8>>> {
+    read(request, limit, &CALLERS).await
+}
+
+/// The same of somebody who is not signed in.
+pub async fn read_strangers_body(request: Request) -> Result<Zeroizing<Vec<u8>>> {
+    read(request, MAX_STRANGERS_BODY, &STRANGERS).await
+}
+
+async fn read(request: Request, limit: usize, memory: &Semaphore) -> Result<Zeroizing<Vec<u8>>> {
     let said = request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if said.is_some_and(|n| n > limit as u64) {
         return Err(Error::TooLarge { limit: limit as u64 });
     }
     let capacity = said.map_or(0, |n| usize::try_from(n).unwrap_or(limit).min(64 * 1024));
-    let read = collect(request.into_body(), capacity, limit);
+    let read = collect(request.into_body(), capacity, limit, memory);
     tokio::time::timeout(BODY_TIME, read)
         .await
         .unwrap_or_else(|_| Err(Error::bad_request("the body did not arrive within 30 s")))
 }
 
-async fn collect(mut body: Body, capacity: usize, limit: usize) -> Result<Zeroizing<Vec<u8>>> {
-    let mut out = Zeroizing::new(Vec::with_capacity(capacity));
+async fn collect(mut body: Body, capacity: usize, limit: usize, memory: &Semaphore) -> Result<Zeroizing<Vec<u8>>> {
+    let mut out = Zeroizing::new(Vec::new());
+    let mut taken: Option<SemaphorePermit<'_>> = None;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Error::bad_request("the body was cut off"))?;
         let Some(data): Option<Bytes> = frame.into_data().ok() else { continue };
         if out.len() + data.len() > limit {
             return Err(Error::TooLarge { limit: limit as u64 });
         }
-        grow(&mut out, data.len());
+        let room = data.len().max(capacity.saturating_sub(out.len()));
+        grow(&mut out, room);
+        let has = taken.as_ref().map_or(0, SemaphorePermit::num_permits);
+        let more = u32::try_from(out.capacity().div_ceil(1024).saturating_sub(has)).unwrap_or(u32::MAX);
+        if more > 0 {
+            let busy = |_| Error::Unavailable("too many requests are arriving at once".into());
+            let more = memory.try_acquire_many(more).map_err(busy)?;
+            match &mut taken {
+                None => taken = Some(more),
+                Some(taken) => taken.merge(more),
+            }
+        }
         out.extend_from_slice(&data);
     }
     Ok(out)
@@ -243,6 +284,19 @@ mod tests {
         assert!(parse::<String>(text.as_bytes()).is_ok());
         let fits = format!("{}1{}", r#"{"a":"#.repeat(MAX_JSON_DEPTH), "}".repeat(MAX_JSON_DEPTH));
         assert!(parse::<serde_json::Value>(fits.as_bytes()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn memory_for_what_arrives_is_bounded_and_given_back() {
+        let memory = Semaphore::new(4);
+        let body = |bytes: usize| collect(Body::from(vec![b'x'; bytes]), bytes, 1 << 20, &memory);
+        assert_eq!(body(4096).await.unwrap().len(), 4096);
+        assert_eq!(body(4097).await.unwrap_err().code(), kluis_core::api::code::UNAVAILABLE);
+        assert_eq!(memory.available_permits(), 4);
+        let chunks = ["abc"; 1000].map(|chunk| Ok::<_, std::io::Error>(Bytes::from(chunk)));
+        let body = Body::from_stream(futures_util::stream::iter(chunks));
+        assert_eq!(collect(body, 0, 1 << 20, &memory).await.unwrap().len(), 3000);
+        assert_eq!(memory.available_permits(), 4);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! What a stranger may know: that a server is there, its authority's certificate, and how to speak to it.
 
+use std::sync::OnceLock;
+
 use axum::extract::State;
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use kluis_store::Integrity;
 use serde::Serialize;
@@ -45,6 +48,9 @@ async fn ca(State(app): State<App>) -> Result<([(http::HeaderName, &'static str)
 /// This document. Public.
 #[utoipa::path(get, path = "/openapi.json", tag = "server", security(()),
     responses((status = 200, content_type = "application/json"), Problems))]
-async fn openapi() -> Json<utoipa::openapi::OpenApi> {
-    Json(super::document())
+async fn openapi() -> ([(http::HeaderName, &'static str); 1], Bytes) {
+    // Anybody may ask, and it never changes.
+    static DOCUMENT: OnceLock<Bytes> = OnceLock::new();
+    let document = DOCUMENT.get_or_init(|| serde_json::to_vec(&super::document()).expect("it is JSON").into());
+    ([(CONTENT_TYPE, "application/json")], document.clone())
 }

@@ -1,5 +1,5 @@
-//! Who may still write blobs: nobody when the disk is nearly full, and a workspace up to its quota. Reads, secrets and
-//! the audit log go on in both cases, which is what the last tenth of the disk is kept for.
+//! Who may still write blobs: nobody when the disk is nearly full, and a workspace up to its quota. Metrics and child runs
+//! ask for the disk too. Reads, secrets and the audit log go on in both cases, which is what the last tenth of the disk is kept for.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -68,7 +68,7 @@ impl Space {
         Ok(reservation)
     }
 
-    fn check_disk(&self) -> Result<(), BlobError> {
+    pub(super) fn check_disk(&self) -> Result<(), BlobError> {
         let disk = rustix::fs::statvfs(&self.folder).map_err(|e| BlobError::Folder(e.into()))?;
         let enough = u128::from(disk.f_bavail) * 100 >= u128::from(disk.f_blocks) * u128::from(self.least_free());
         if enough { Ok(()) } else { Err(BlobError::DiskFull(self.least_free())) }

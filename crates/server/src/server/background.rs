@@ -1,8 +1,8 @@
 //! What a running server does besides answering. Nothing here is needed for the first answer, so it starts after the port
 //! is open; each piece can be stopped at any moment and goes on at the next start.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use tokio_util::task::TaskTracker;
 
@@ -18,15 +18,8 @@ const ROUND: Duration = Duration::from_mins(1);
 
 /// Starts everything; it ends when the server stops.
 pub(super) fn start(app: &App, certificate: Certificate, tls: TlsSource, tasks: &TaskTracker) {
-    let checkpoints = {
-        let app = app.clone();
-        async move {
-            if let Err(e) = app.audit().keep_checkpoints().await {
-                tracing::debug!(error = %e, "no more checkpoints");
-            }
-        }
-    };
-    spawn(app, tasks, checkpoints);
+    let log = app.clone();
+    spawn(app, tasks, async move { log.audit().keep_checkpoints().await });
     spawn(app, tasks, rounds(app.clone(), certificate, tls));
     let runs = app.clone();
     spawn(app, tasks, async move { crate::service::attempts::watch(&runs).await });
@@ -41,10 +34,12 @@ fn spawn(app: &App, tasks: &TaskTracker, work: impl Future<Output = ()> + Send +
 
 async fn rounds(app: App, mut certificate: Certificate, tls: TlsSource) {
     let mut clock = SteadyClock::new(app.now());
-    log("key wear", app.workspaces().count_wear().await);
+    let mut wear_known = false;
     loop {
+        wear_known = wear_known || log("key wear", app.workspaces().count_wear().await);
         log("rewrapping", app.workspaces().rewrap_all().await);
         destroy(&app, &mut clock).await;
+        app.record_refusals(app.refusals.gathered(false)).await;
         renew(&app, &mut certificate, &tls).await;
         tokio::time::sleep(ROUND).await;
     }
@@ -55,14 +50,17 @@ async fn destroy(app: &App, clock: &mut SteadyClock) {
     clock.jumped(app.now());
     if clock.is_steady() {
         log("purging", app.secrets().purge_due().await);
+        log("purging deleted workspaces", app.workspaces().purge_due().await);
         log("forgetting expired logins", app.identity().forget_expired().await);
     }
 }
 
-fn log(what: &'static str, result: Result<()>) {
-    if let Err(e) = result {
+/// Whether it was done.
+fn log(what: &'static str, result: Result<()>) -> bool {
+    if let Err(e) = &result {
         tracing::error!(error = %e, what, "work in the background failed; it is tried again");
     }
+    result.is_ok()
 }
 
 /// A new server certificate while a third of the old one's life is left; a site's when its files have changed.
@@ -71,7 +69,7 @@ async fn renew(app: &App, certificate: &mut Certificate, tls: &TlsSource) {
         (Some(authority), Some(leaf), _) if leaf.is_due(app.now()) => {
             let renewed = async {
                 let leaf = authority.issue(app.now())?;
-                keep(&app.store, &app.vault, Leaf::NAME, &leaf.to_bytes()).await?;
+                keep(&app.store, &app.vault, app.now(), Leaf::NAME, &leaf.to_bytes()).await?;
                 let (chain, key) = authority.chain(&leaf);
                 certificate.shown.show(chain, key)?;
                 Ok::<_, super::StartError>(leaf)
@@ -82,26 +80,35 @@ async fn renew(app: &App, certificate: &mut Certificate, tls: &TlsSource) {
             }
         }
         (None, _, TlsSource::Files { certificate: chain, key }) => {
-            let (chain, key, shown) = (chain.clone(), key.clone(), certificate.shown.clone());
-            if modified(&chain) == certificate.read {
+            let now = changed(chain, key);
+            if now == certificate.read {
                 return;
             }
-            certificate.read = modified(&chain);
-            match tls::from_files(&chain, &key).and_then(|(chain, key)| shown.renew(chain, key)) {
-                Ok(()) => tracing::info!("the site's certificate was read again"),
-                Err(e) => tracing::error!(error = %e, "the site's new certificate is not used"),
+            match tls::from_files(chain, key).and_then(|(chain, key)| certificate.shown.renew(chain, key)) {
+                Ok(()) => {
+                    certificate.read = now;
+                    tracing::info!("the site's certificate was read again");
+                }
+                // The two files are rarely changed in one moment: they are looked at until they fit.
+                Err(e) => tracing::error!(error = %e, "the site's new certificate is not used yet"),
             }
         }
         _ => {}
     }
 }
 
-pub(super) fn modified(path: &PathBuf) -> Option<std::time::SystemTime> {
-    std::fs::metadata(path).and_then(|m| m.modified()).ok()
+/// When a site's certificate and key were last changed.
+pub(super) type Changed = (SystemTime, SystemTime);
+
+/// `None` while one of them is not there.
+pub(super) fn changed(chain: &Path, key: &Path) -> Option<Changed> {
+    let modified = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
+    Some((modified(chain)?, modified(key)?))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::net::{IpAddr, Ipv4Addr};
     use std::sync::Arc;
 
@@ -111,6 +118,7 @@ mod tests {
     use kluis_core::name::PrincipalName;
 
     use super::*;
+    use crate::server::{Prepared, prepare};
     use crate::{Server, ServerOptions};
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -162,6 +170,41 @@ mod tests {
         }
         wall.set(start);
         assert!(app.sign_in(token.expose(), HERE).await.is_err(), "setting the clock back does not bring it back");
+        app.store.close();
+    }
+
+    /// The two files are not changed in one moment.
+    #[tokio::test]
+    async fn a_sites_new_certificate_is_taken_when_its_key_has_come_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
+        let pair = || {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let params = rcgen::CertificateParams::new(vec!["kluis.site.example".to_owned()]).unwrap();
+            (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+        };
+        let write = |path: &Path, text: &str, second: u64| {
+            std::fs::write(path, text).unwrap();
+            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_530_000 + second);
+            File::options().write(true).open(path).unwrap().set_modified(at).unwrap();
+        };
+        let (old_chain, old_key) = pair();
+        write(&chain, &old_chain, 0);
+        write(&key, &old_key, 0);
+        let mut options = ServerOptions::new(folder.path().join("data"), PrincipalName::parse("owner").unwrap());
+        options.tls = TlsSource::Files { certificate: chain.clone(), key: key.clone() };
+        let Prepared { app, mut certificate, .. } = prepare(&options).await.unwrap();
+        let old = certificate.read;
+        assert_eq!(old, changed(&chain, &key));
+
+        let (new_chain, new_key) = pair();
+        write(&chain, &new_chain, 1);
+        renew(&app, &mut certificate, &options.tls).await;
+        assert_eq!(certificate.read, old, "what does not fit is not taken");
+        write(&key, &new_key, 2);
+        renew(&app, &mut certificate, &options.tls).await;
+        assert_ne!(certificate.read, old);
+        assert_eq!(certificate.read, changed(&chain, &key));
         app.store.close();
     }
 }

@@ -127,7 +127,7 @@ fn grant(vault: &Vault, principal: PrincipalId, scope: Scope) -> Authenticated<G
     authenticated(vault, grant, grant.canonical())
 }
 
-fn authenticated<T>(vault: &Vault, row: T, canonical: Vec<u8>) -> Authenticated<T> {
+pub(super) fn authenticated<T>(vault: &Vault, row: T, canonical: Vec<u8>) -> Authenticated<T> {
     Authenticated { mac: vault.mac(&canonical), row }
 }
 
@@ -144,7 +144,7 @@ fn records(
         record(AuditAction::InstallationCreated),
         AuditRecord { name: Some(owner.name.to_string()), ..subject(AuditAction::PrincipalCreated) },
         AuditRecord { name: Some(Role::Owner.as_str().into()), ..subject(AuditAction::GrantSet) },
-        AuditRecord { token: Some(token.id), ..subject(AuditAction::TokenIssued) },
+        AuditRecord { credential: Some(token.id), ..subject(AuditAction::TokenIssued) },
         AuditRecord {
             workspace: Some(workspace.id),
             revision: Some(workspace.revision),
@@ -157,10 +157,12 @@ fn records(
             ..subject(AuditAction::GrantSet)
         },
         AuditRecord {
+            compute: Some(compute.id),
             revision: Some(compute.revision),
             name: Some(compute.name.to_string()),
             ..record(AuditAction::ComputeCreated)
         },
+        record(AuditAction::CertificateIssued),
         record(AuditAction::ServerStarted),
     ]
 }

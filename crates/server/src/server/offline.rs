@@ -1,24 +1,35 @@
 //! What is done while the server is stopped, on its own machine, by whoever holds the root key: a new login for an owner
 //! who lost theirs, a new root key, a look at the data's health. Each takes the store's lock, so a running server refuses.
+//! Each needs rows and keys and nothing else: a certificate that is gone, or a blob folder that does not open, may be the
+//! very reason for looking.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use kluis_core::access::{Effect, Grant, Principal, PrincipalKind, Role, Scope};
-use kluis_core::audit::{AuditAction, AuditRecord};
+use kluis_core::audit::{AuditAction, AuditEntry, AuditRecord, Frontier};
+use kluis_core::clock::Timestamp;
 use kluis_core::id::{KeyId, TokenId};
 use kluis_core::name::PrincipalName;
 use kluis_core::plaintext::Plaintext;
-use kluis_store::audit::AuditProof;
+use kluis_core::rng::Rng;
+use kluis_core::sealed::Mac;
+use kluis_core::secret::Version;
+use kluis_store::audit::{AuditHead, AuditProof};
 use kluis_store::identity::{OwnerReset, TokenKind, TokenRow};
-use kluis_store::installation::{InstallationKeys, RootRotate};
-use kluis_store::{Authority as By, Health, Integrity, Write};
-use kluis_vault::{RootKeyFile, RootKeySource, WorkspaceKey, token};
+use kluis_store::installation::{InstallationKeys, InstallationRow, RootRotate};
+use kluis_store::{After, Authority as By, Error as StoreError, Health, Integrity, Store, Write};
+use kluis_vault::{Binding, RootKeyFile, RootKeySource, Vault, WorkspaceKey, token};
 
-use super::{StartError, root};
-use crate::app::App;
+use super::first::authenticated;
+use super::{StartError, open_store, open_vault, root};
 use crate::caller::Known;
-use crate::config::{RootKeyOption, ServerOptions};
-use crate::server::Server;
+use crate::config::{RootKeyOption, ServerOptions, TlsSource};
+use crate::service::audit;
+use crate::tls::Authority;
+
+/// How many rows are looked at in one read.
+const BATCH: u32 = 200;
 
 /// An owner's new login.
 #[derive(Debug)]
@@ -33,51 +44,60 @@ pub struct NewLogin {
 
 /// Gives an owner of the installation a new login; the one of this name, or the only one.
 pub async fn owner_reset(options: &ServerOptions, name: Option<&PrincipalName>) -> Result<NewLogin, StartError> {
-    let app = existing(options).await?;
-    let result = reset(&app, options, name).await;
-    close(&app).await;
+    let there = existing(options).await?;
+    let result = reset(&there, options, name).await;
+    there.close().await;
     result
 }
 
-async fn reset(app: &App, options: &ServerOptions, name: Option<&PrincipalName>) -> Result<NewLogin, StartError> {
+async fn reset(there: &Offline, options: &ServerOptions, name: Option<&PrincipalName>) -> Result<NewLogin, StartError> {
     let mut owners = Vec::new();
-    for id in app.store.installation_owners().await? {
-        owners.push(app.known(id).await.map_err(|e| StartError::Internal(e.to_string()))?);
+    for id in there.store.installation_owners().await? {
+        let Some(standing) = there.store.principal_standing(id).await? else { continue };
+        match Known::verify(&there.vault, standing) {
+            Ok(known) => owners.push(known),
+            // Another one may be sound.
+            Err(e) => tracing::error!(principal = %id, error = %e, "this owner is left out"),
+        }
     }
     owners.retain(|o| name.is_none_or(|name| o.principal.name == *name));
     let [owner] = &owners[..] else {
-        let reason = if owners.is_empty() { "no owner of that name" } else { "several owners: say which one" };
+        let reason = if owners.is_empty() {
+            "no owner of that name whose rows are sound"
+        } else {
+            "several owners: say which one"
+        };
         return Err(StartError::Data { path: options.data.clone(), reason: reason.into() });
     };
     let (principal, grant) = enabled_owner(owner)?;
-    let now = app.now();
-    let text = token::generate(token::Kind::User, &*app.rng);
+    let Offline { store, vault, now, rng, .. } = there;
+    let text = token::generate(token::Kind::User, &**rng);
     let token = TokenRow {
-        id: TokenId::generate(&*app.rng),
+        id: TokenId::generate(&**rng),
         principal: principal.id,
         kind: TokenKind::Native,
         label: "owner reset".to_owned(),
-        hash: app.vault.lookup_hash(token::Kind::User.as_str(), &text),
-        created: now,
+        hash: vault.lookup_hash(token::Kind::User.as_str(), &text),
+        created: *now,
         expires: None,
         revision: 1,
     };
     let record = AuditRecord {
         subject: Some(principal.id),
-        token: Some(token.id),
+        credential: Some(token.id),
         revision: Some(principal.revision),
-        ..AuditRecord::new(now, AuditAction::OwnerReset)
+        ..AuditRecord::new(*now, AuditAction::OwnerReset)
     };
     let change = OwnerReset {
-        principal: app.authenticated(principal.clone(), Principal::canonical),
-        grant: app.authenticated(grant, Grant::canonical),
-        token: app.authenticated(token, TokenRow::canonical),
+        principal: authenticated(vault, principal.clone(), principal.canonical()),
+        grant: authenticated(vault, grant, grant.canonical()),
+        token: authenticated(vault, token.clone(), token.canonical()),
     };
-    app.store.owner_reset(Write::new(By::server(), app.vault.audit_entry(record), change)).await?;
+    store.owner_reset(Write::new(By::server(), vault.audit_entry(record), change)).await?;
     Ok(NewLogin {
         owner: principal.name,
         token: Plaintext::from_text(&text).expect("a token is short"),
-        ca_sha256: app.ca.as_ref().map(|ca| ca.sha256.clone()),
+        ca_sha256: there.pin(options),
     })
 }
 
@@ -116,28 +136,28 @@ pub async fn root_rotate(options: &ServerOptions) -> Result<RootRotated, StartEr
             reason: "only a root key in a file can be rotated so".into(),
         });
     }
-    let app = existing(options).await?;
-    let result = rotate(&app, options).await;
-    close(&app).await;
+    let there = existing(options).await?;
+    let result = rotate(&there, options).await;
+    there.close().await;
     result
 }
 
-async fn rotate(app: &App, options: &ServerOptions) -> Result<RootRotated, StartError> {
+async fn rotate(there: &Offline, options: &ServerOptions) -> Result<RootRotated, StartError> {
     let next = root::next_path(options);
     // One that waits there was never committed, or the start would have taken it.
     std::fs::remove_file(&next).or_else(|e| match e.kind() {
         std::io::ErrorKind::NotFound => Ok(()),
         _ => Err(StartError::Data { path: next.clone(), reason: e.to_string() }),
     })?;
-    let new = RootKeyFile::create_new(&next, &*app.rng)?.load()?;
-    let (old, key) = (app.vault.root_key_id(), new.id());
+    let new = RootKeyFile::create_new(&next, &*there.rng)?.load()?;
+    let (old, key) = (there.vault.root_key_id(), new.id());
 
-    let rows = app.store.workspace_keys_all().await?;
+    let rows = there.store.workspace_keys_all().await?;
     let wrapped: Vec<WorkspaceKey> = rows
         .into_iter()
         .map(|row| WorkspaceKey { workspace: row.workspace, id: row.id, wrapped: row.wrapped })
         .collect();
-    let rotated = app.vault.rotate_root(new, &wrapped)?;
+    let rotated = there.vault.rotate_root(new, &wrapped)?;
     let change = RootRotate {
         keys: InstallationKeys {
             installation_key: rotated.installation.installation_key.clone(),
@@ -147,9 +167,9 @@ async fn rotate(app: &App, options: &ServerOptions) -> Result<RootRotated, Start
         },
         workspace_keys: rotated.workspace_keys.iter().map(|k| (k.id, k.wrapped.clone())).collect(),
     };
-    let record = AuditRecord { key: Some(key), ..AuditRecord::new(app.now(), AuditAction::RootKeyRotated) };
-    app.store.root_rotate(Write::new(By::server(), app.vault.audit_entry(record), change)).await?;
-    app.vault.adopt_root(rotated);
+    let record = AuditRecord { key: Some(key), ..AuditRecord::new(there.now, AuditAction::RootKeyRotated) };
+    there.store.root_rotate(Write::new(By::server(), there.vault.audit_entry(record), change)).await?;
+    there.vault.adopt_root(rotated);
     let kept = root::exchange(options, old)?;
     Ok(RootRotated { key, path: root::path(options), old: kept })
 }
@@ -157,49 +177,190 @@ async fn rotate(app: &App, options: &ServerOptions) -> Result<RootRotated, Start
 /// What a look at a stopped server's data found.
 #[derive(Clone, Debug)]
 pub struct Diagnosis {
-    /// The store's own condition, after a check of the whole file.
+    /// The store's own condition, after a check of the whole file, of every row's MAC and of every value.
     pub health: Health,
     /// Whether the audit log's pages give the root that is remembered.
     pub audit: AuditProof,
-    /// Whether the last checkpoint fits the log and its signature the installation's key.
+    /// Whether every kept checkpoint fits the log, and its signature the installation's key.
     pub checkpoint_fits: bool,
     /// What protects the keys in memory less than it should.
     pub weaknesses: Vec<String>,
 }
 
-/// Looks the data over: that the root key fits, the whole file, the audit log. Reads everything once.
+/// Looks the data over: that the root key fits, the whole file, the audit log with every record's MAC, the rows that grant
+/// with theirs, and that every value opens. Reads everything once, changes nothing and leaves no record.
 pub async fn doctor(options: &ServerOptions) -> Result<Diagnosis, StartError> {
-    let app = existing(options).await?;
-    let result = diagnose(&app).await;
-    close(&app).await;
+    let there = existing(options).await?;
+    let result = there.diagnose().await;
+    there.close().await;
     result
 }
 
-async fn diagnose(app: &App) -> Result<Diagnosis, StartError> {
-    while app.store.health().integrity == Integrity::Checking {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    let audit = app.store.audit_prove().await?;
-    let last = app.store.checkpoint_last().await?;
-    let checkpoint_fits = last.is_none_or(|last| {
-        let fits = last.checkpoint.size < audit.stored.size
-            || (last.checkpoint.size == audit.stored.size && last.checkpoint.root == audit.stored.root);
-        fits && kluis_vault::verify_checkpoint(&last, &app.vault.public_key())
-    });
-    let weaknesses = kluis_vault::memory_weaknesses().iter().map(ToString::to_string).collect();
-    Ok(Diagnosis { health: app.store.health(), audit, checkpoint_fits, weaknesses })
+/// An installation's rows and keys.
+struct Offline {
+    store: Store,
+    vault: Arc<Vault>,
+    installation: InstallationRow,
+    now: Timestamp,
+    rng: Arc<dyn Rng>,
 }
 
-/// The application over data that exists: work on a stopped server never makes an installation.
-async fn existing(options: &ServerOptions) -> Result<App, StartError> {
+/// Opens what exists: work on a stopped server never makes an installation.
+async fn existing(options: &ServerOptions) -> Result<Offline, StartError> {
+    let nothing = || StartError::Data { path: options.data.clone(), reason: "there is no installation here".into() };
     if !options.data.join("kluis.db").exists() {
-        return Err(StartError::Data { path: options.data.clone(), reason: "there is no installation here".into() });
+        return Err(nothing());
     }
-    let (app, _) = Server::open(options).await?;
-    Ok(app)
+    for weakness in kluis_vault::harden_process() {
+        tracing::warn!("{weakness}");
+    }
+    let store = open_store(&options.data).await?;
+    let installation = store.installation_load().await?.ok_or_else(nothing)?;
+    let vault = open_vault(options, &store, &installation).await?;
+    Ok(Offline { store, vault, installation, now: options.clock.now(), rng: options.rng.clone() })
 }
 
-async fn close(app: &App) {
-    let app = app.clone();
-    tokio::task::spawn_blocking(move || app.store.close()).await.expect("closing the store does not panic");
+impl Offline {
+    async fn close(self) {
+        tokio::task::spawn_blocking(move || self.store.close()).await.expect("closing the store does not panic");
+    }
+
+    /// What clients pin, when there is a private authority and it can be read.
+    fn pin(&self, options: &ServerOptions) -> Option<String> {
+        if options.tls != TlsSource::Authority {
+            return None;
+        }
+        let sealed = self.installation.sealed.get(Authority::NAME)?;
+        let bytes = self.vault.unseal_small(Authority::NAME, sealed).ok()?;
+        Authority::from_bytes(&bytes).ok().map(|authority| authority.sha256())
+    }
+
+    async fn diagnose(&self) -> Result<Diagnosis, StartError> {
+        while self.store.health().integrity == Integrity::Checking {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        let (audit, checkpoint_fits) = match audit::prove(&self.store, &self.vault).await {
+            // It stands in the store's health which page it is.
+            Err(StoreError::Inconsistent { .. }) => (self.unproven().await?, false),
+            proven => proven?,
+        };
+        self.check_small();
+        self.check_records().await?;
+        self.check_identity().await?;
+        self.check_secrets().await?;
+        let weaknesses = kluis_vault::memory_weaknesses().iter().map(ToString::to_string).collect();
+        Ok(Diagnosis { health: self.store.health(), audit, checkpoint_fits, weaknesses })
+    }
+
+    /// A log whose pages do not go on to its end.
+    async fn unproven(&self) -> Result<AuditProof, StartError> {
+        let recomputed = AuditHead { size: 0, root: Frontier::default().root() };
+        Ok(AuditProof { stored: self.store.audit_head().await?, recomputed, at: Vec::new() })
+    }
+
+    fn damaged(&self, table: &'static str, row: impl ToString) {
+        self.store.note_damage(table, row.to_string());
+    }
+
+    /// The certificates' keys.
+    fn check_small(&self) {
+        for (name, sealed) in &self.installation.sealed {
+            if self.vault.unseal_small(name, sealed).is_err() {
+                self.damaged("sealed_blob", name);
+            }
+        }
+    }
+
+    async fn check_records(&self) -> Result<(), StartError> {
+        let mut from = 0;
+        loop {
+            let leaves = match self.store.audit_leaves(from, BATCH).await {
+                // The proof has told.
+                Err(StoreError::Inconsistent { .. }) => return Ok(()),
+                leaves => leaves?,
+            };
+            let Some((last, _)) = leaves.last() else { return Ok(()) };
+            from = last + 1;
+            for (seq, leaf) in leaves {
+                if !AuditEntry::from_leaf(&leaf).is_ok_and(|entry| self.vault.audit_entry_ok(&entry)) {
+                    self.damaged("audit record", seq);
+                }
+            }
+        }
+    }
+
+    /// Principals with their grants, and everything that signs in.
+    async fn check_identity(&self) -> Result<(), StartError> {
+        let mut page = After::first(BATCH);
+        loop {
+            let listed = self.store.principal_list(page).await?;
+            for principal in listed.items {
+                let id = principal.row.id;
+                let sound = match told(self.store.principal_standing(id).await)? {
+                    Some(standing) => standing.is_some_and(|standing| Known::verify(&self.vault, standing).is_ok()),
+                    None => false,
+                };
+                if !sound {
+                    self.damaged("principal", id);
+                }
+                for token in told(self.store.token_list(id).await)?.unwrap_or_default() {
+                    self.check_mac("token", token.row.id, &token.row.canonical(), &token.mac);
+                }
+                for secret in told(self.store.client_secret_list(id).await)?.unwrap_or_default() {
+                    self.check_mac("client_secret", secret.row.id, &secret.row.canonical(), &secret.mac);
+                }
+            }
+            match listed.next {
+                Some(next) => page = After { after: Some(next), limit: BATCH },
+                None => break,
+            }
+        }
+        for invite in told(self.store.invite_list().await)?.unwrap_or_default() {
+            self.check_mac("invite", invite.row.id, &invite.row.canonical(), &invite.mac);
+        }
+        Ok(())
+    }
+
+    async fn check_secrets(&self) -> Result<(), StartError> {
+        let mut after = None;
+        loop {
+            let listed = self.store.secrets_all(After { after, limit: BATCH }).await?;
+            for secret in listed.items {
+                self.check_mac("secret", secret.row.id, &secret.row.canonical(), &secret.mac);
+            }
+            after = listed.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let mut after = None;
+        loop {
+            let listed = self.store.versions_all(After { after, limit: BATCH }).await?;
+            for (version, sealed) in listed.items {
+                let Version { workspace, secret, id, .. } = version.row;
+                self.check_mac("version", id, &version.row.canonical(), &version.mac);
+                if self.vault.unseal(&Binding { workspace, secret, version: id }, &sealed).is_err() {
+                    self.damaged("version", format!("{id}: its value does not open"));
+                }
+            }
+            after = listed.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn check_mac(&self, table: &'static str, id: impl ToString, canonical: &[u8], mac: &Mac) {
+        if !self.vault.mac_ok(canonical, mac) {
+            self.damaged(table, id);
+        }
+    }
+}
+
+/// `None`: rows that can not be read, of which the store has taken note.
+fn told<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match read {
+        Err(StoreError::Inconsistent { .. }) => Ok(None),
+        read => read.map(Some),
+    }
 }

@@ -84,7 +84,7 @@ impl Attempts<'_> {
                 Ok(Standing::Owner(caller.id()))
             }
             _ => {
-                self.app.refused(caller, None, Action::ComputeServe).await?;
+                self.app.refused(caller, None, Action::ComputeServe).await;
                 Err(Error::NotFound("compute target"))
             }
         }
@@ -102,7 +102,7 @@ impl Attempts<'_> {
         {
             return Ok(row);
         }
-        self.app.refused(caller, workspace, Action::ComputeServe).await?;
+        self.app.refused(caller, workspace, Action::ComputeServe).await;
         match workspace {
             Some(id) if caller.may(Action::RunRead, Resource::Workspace(id)) => Err(Error::Forbidden(
                 "speak for an attempt: only its compute target's agent does, or who leased their own",

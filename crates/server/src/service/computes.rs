@@ -34,7 +34,7 @@ impl App {
         if row.open || caller.may(Action::ComputeUse, Resource::Compute(row.id)) {
             return Ok(row);
         }
-        self.refused(caller, None, Action::ComputeUse).await?;
+        self.refused(caller, None, Action::ComputeUse).await;
         Err(Error::NotFound("compute target"))
     }
 }
@@ -56,6 +56,7 @@ impl Computes<'_> {
             queued: 0,
         };
         let record = AuditRecord {
+            compute: Some(row.id),
             revision: Some(row.revision),
             name: Some(row.name.to_string()),
             ..caller.record(row.created, AuditAction::ComputeCreated)
@@ -87,6 +88,7 @@ impl Computes<'_> {
     pub async fn delete(&self, caller: &Caller, name: &ComputeName) -> Result<()> {
         let row = self.managed(caller, name).await?;
         let record = AuditRecord {
+            compute: Some(row.id),
             revision: Some(row.revision),
             name: Some(row.name.to_string()),
             ..caller.record(self.app.now(), AuditAction::ComputeDeleted)
@@ -114,6 +116,7 @@ impl Computes<'_> {
         let record = AuditRecord {
             subject: Some(grant.principal),
             revision: Some(grant.revision),
+            compute: Some(row.id),
             name: Some(row.name.to_string()),
             ..caller.record(self.app.now(), AuditAction::GrantSet)
         };
@@ -134,6 +137,7 @@ impl Computes<'_> {
         let record = AuditRecord {
             subject: Some(known.principal.id),
             revision: Some(had.revision),
+            compute: Some(row.id),
             name: Some(row.name.to_string()),
             ..caller.record(self.app.now(), AuditAction::GrantRemoved)
         };

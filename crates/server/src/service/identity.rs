@@ -4,19 +4,22 @@
 //! | | |
 //! |---|---|
 //! | `logins` | an invitation or a client secret becomes a token |
-//! | `tokens` | a caller's own tokens |
+//! | `tokens` | a caller's own tokens, and taking those of others |
 //! | `principals` | making, listing, disabling; client secrets |
-//! | `invites` | inviting users and agents |
+//! | `invites` | inviting users and agents, and taking it back |
 
 use kluis_core::access::{Effect, Principal, Role, Scope};
 use kluis_core::api::identity::{Membership, PrincipalView, TokenView, Whoami};
+use kluis_core::api::{Page, PageQuery};
 use kluis_core::clock::Timestamp;
+use kluis_core::id::InvalidId;
 use kluis_core::name::PrincipalName;
 use kluis_store::After;
 use kluis_store::identity::TokenRow;
 use kluis_vault::token;
 use zeroize::Zeroizing;
 
+use crate::api::limit;
 use crate::app::App;
 use crate::caller::{Caller, Known};
 use crate::error::{Error, Result};
@@ -28,6 +31,8 @@ mod tokens;
 
 /// The longest label of a token, in bytes.
 const MAX_LABEL: usize = 127;
+/// The longest life of a token or client secret that has an end.
+const MAX_LIFE_SECONDS: u64 = 10 * 365 * 24 * 3600;
 
 /// Principals, tokens, invitations.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +109,31 @@ fn token_view(token: &TokenRow) -> TokenView {
     TokenView { id: token.id, label: token.label.clone(), created: token.created, expires: token.expires }
 }
 
+/// A page of a list that is read as a whole, because it is short. A row that is damaged is left out, and in the log.
+fn page_of<T, I: PartialEq + Copy + std::fmt::Display + std::str::FromStr<Err = InvalidId>, V>(
+    mut rows: Vec<T>,
+    page: &PageQuery,
+    id: impl Fn(&T) -> I,
+    view: impl Fn(T) -> Result<V>,
+) -> Result<Page<V>> {
+    let limit = limit(page.limit)? as usize;
+    let start = match page.after.as_deref().map(str::parse::<I>).transpose()? {
+        None => 0,
+        Some(after) => rows.iter().position(|row| id(row) == after).map_or(rows.len(), |n| n + 1),
+    };
+    let more = rows.len().saturating_sub(start) > limit;
+    let (mut items, mut last) = (Vec::new(), None);
+    for row in rows.drain(start..).take(limit) {
+        let id = id(&row);
+        match view(row) {
+            Ok(view) => items.push(view),
+            Err(e) => tracing::error!(row = %id, error = %e, "left out of a list"),
+        }
+        last = Some(id.to_string());
+    }
+    Ok(Page { items, next: last.filter(|_| more) })
+}
+
 /// What a token is made for: something to show in a list, on a terminal too.
 fn check_label(label: &str) -> Result<()> {
     if label.len() > MAX_LABEL {
@@ -119,8 +149,8 @@ fn check_label(label: &str) -> Result<()> {
 fn ends(now: Timestamp, seconds: Option<u64>) -> Result<Option<Timestamp>> {
     match seconds {
         None => Ok(None),
-        Some(0) => Err(Error::bad_request("`life_seconds` must be at least 1")),
-        Some(n) => Ok(Some(now.plus(std::time::Duration::from_secs(n)))),
+        Some(n) if (1..=MAX_LIFE_SECONDS).contains(&n) => Ok(Some(now.plus(std::time::Duration::from_secs(n)))),
+        Some(_) => Err(Error::bad_request(format!("`life_seconds` must be 1 to {MAX_LIFE_SECONDS} (ten years)"))),
     }
 }
 

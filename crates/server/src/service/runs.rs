@@ -91,8 +91,15 @@ impl Runs<'_> {
     ) -> Result<RunView> {
         let workspace = self.app.workspace_for(caller, workspace, Action::RunManage).await?;
         submission::check_change(&change)?;
-        let change = RunChange { workspace: workspace.id, run: run.clone(), change, limit: submission::MAX_TAGS };
-        let write = Write { authority: caller.authority(), audit: Vec::new(), change };
+        let record = AuditRecord {
+            workspace: Some(workspace.id),
+            run: Some(run.clone()),
+            ..caller.record(self.app.now(), AuditAction::RunChanged)
+        };
+        let limits = self.app.settings.run_limits;
+        let change =
+            RunChange { workspace: workspace.id, run: run.clone(), change, limit: submission::MAX_TAGS, limits };
+        let write = Write::new(caller.authority(), self.app.vault.audit_entry(record), change);
         let run = self.app.store.run_change(write).await.map_err(|e| Error::from(e).missing("run"))?;
         Ok(view(&workspace.name, run))
     }

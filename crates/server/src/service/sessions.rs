@@ -35,6 +35,9 @@ mod uploads;
 
 /// The longest reason or phase, in bytes.
 const MAX_TEXT: usize = 1000;
+/// So many reads of an attempt's node are recorded one by one; of what comes later, those of one value share a record
+/// with their count. The code in a run reads as often as it likes, and the log keeps everything for ever.
+const READS_ONE_BY_ONE: u64 = 100_000;
 /// How often a command is made anew when the run moves meanwhile.
 const TRIES: usize = 5;
 
@@ -166,6 +169,16 @@ impl Sessions<'_> {
                 records.push(AuditRecord { count: Some(missing), sequence: Some(last + 1), ..gap });
             }
             last = read.sequence;
+            let same = |r: &&mut AuditRecord| {
+                r.action == AuditAction::SecretRead
+                    && r.version == Some(read.version)
+                    && r.name.as_deref() == Some(read.name.as_str())
+            };
+            let together = last > READS_ONE_BY_ONE;
+            if let Some(with) = records.iter_mut().find(same).filter(|_| together) {
+                with.count = Some(with.count.unwrap_or(1) + 1);
+                continue;
+            }
             records.push(AuditRecord {
                 secret: pins.iter().rev().find(|pin| pin.name == read.name).map(|pin| pin.secret),
                 version: Some(read.version),

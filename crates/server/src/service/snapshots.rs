@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use kluis_core::access::Action;
 use kluis_core::api::runs::{MAX_SNAPSHOT_BYTES, SnapshotStored};
+use kluis_core::audit::{AuditAction, AuditRecord};
 use kluis_core::id::{BlobId, WorkspaceId};
 use kluis_core::name::WorkspaceName;
 use kluis_store::Write;
@@ -63,8 +64,15 @@ impl Snapshots<'_> {
         if !(known && self.app.blobs.exists(workspace, snapshot).await?) {
             incoming.keep(snapshot).await?;
         }
-        let change = SnapshotPut { workspace, blob: snapshot, bytes, now: self.app.now() };
-        let write = Write { authority: caller.authority(), audit: Vec::new(), change };
+        let now = self.app.now();
+        let record = AuditRecord {
+            workspace: Some(workspace),
+            snapshot: Some(snapshot),
+            count: Some(bytes),
+            ..caller.record(now, AuditAction::SnapshotStored)
+        };
+        let change = SnapshotPut { workspace, blob: snapshot, bytes, now };
+        let write = Write::new(caller.authority(), self.app.vault.audit_entry(record), change);
         self.app.store.snapshot_put(write).await?;
         Ok(SnapshotStored { snapshot, bytes })
     }

@@ -11,8 +11,8 @@ use kluis_core::api::{Page, PageQuery};
 use kluis_core::audit::{AuditAction, AuditRecord};
 use kluis_core::id::WorkspaceId;
 use kluis_core::name::WorkspaceName;
-use kluis_store::workspaces::{Workspace, WorkspaceInsert, WorkspaceKeyRow};
-use kluis_store::{After, Authenticated, Write};
+use kluis_store::workspaces::{Purged, Workspace, WorkspaceInsert, WorkspaceKeyRow, WorkspacePurge};
+use kluis_store::{After, Authenticated, Authority, Write};
 
 use super::identity::role_in;
 use crate::api::limit;
@@ -22,6 +22,9 @@ use crate::error::{Error, Result};
 
 pub(crate) mod keys;
 mod members;
+
+/// How many rows of a deleted workspace are erased in one unit of work.
+const PURGE_BATCH: u32 = 200;
 
 /// Workspaces, their members and keys.
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +146,8 @@ impl Workspaces<'_> {
         Ok(seen_by(&caller.known, workspace))
     }
 
-    /// Deletes a workspace with everything in it. Refused while a run of it lives.
+    /// Deletes a workspace with everything in it, for good: nobody reads it from the answer on, and when the time that the
+    /// workspace keeps deleted secrets is over it is erased. Refused while a run of it lives.
     pub async fn delete(&self, caller: &Caller, name: &WorkspaceName) -> Result<()> {
         let mut workspace = self.app.workspace_for(caller, name, Action::WorkspaceManage).await?;
         let now = self.app.now();
@@ -159,6 +163,39 @@ impl Workspaces<'_> {
         let write = Write::new(caller.authority(), self.app.vault.audit_entry(record), change);
         self.app.store.workspace_delete(write).await.map_err(|e| Error::from(e).missing("workspace"))?;
         Ok(())
+    }
+}
+
+impl Workspaces<'_> {
+    /// Erases what is in workspaces that were deleted long enough ago. The server's own work, a batch at a time, gone on
+    /// with at the next look: blobs take theirs.
+    pub async fn purge_due(&self) -> Result<()> {
+        for workspace in self.app.store.workspaces_to_purge(self.app.now()).await? {
+            if let Err(e) = self.purge(workspace).await {
+                tracing::error!(%workspace, error = %e, "a deleted workspace is not erased yet");
+            }
+        }
+        Ok(())
+    }
+
+    async fn purge(&self, workspace: WorkspaceId) -> Result<()> {
+        loop {
+            let now = self.app.now();
+            let record =
+                AuditRecord { workspace: Some(workspace), ..AuditRecord::new(now, AuditAction::WorkspacePurged) };
+            let change = WorkspacePurge { workspace, now, limit: PURGE_BATCH };
+            let write = Write::new(Authority::server(), self.app.vault.audit_entry(record), change);
+            match self.app.store.workspace_purge(write).await? {
+                Purged::More => {}
+                Purged::Waiting => return Ok(()),
+                Purged::Done(keys) => {
+                    for key in keys {
+                        self.app.vault.workspace_key_forget(workspace, key);
+                    }
+                    return Ok(());
+                }
+            }
+        }
     }
 }
 

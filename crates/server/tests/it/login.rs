@@ -44,6 +44,32 @@ async fn an_invitation_to_somebody_who_exists_gives_another_login() {
     refused(&world.post("/invites", &world.owner, wrong_kind).await, 409, "conflict");
 }
 
+/// Nor does it raise one: a code may be weeks old, and a member's role is changed by its workspace's owners.
+#[tokio::test]
+async fn an_invitation_changes_no_members_role() {
+    let world = World::new().await;
+    let ada = world.user("ada", Some(("default", "owner"))).await;
+    world.delete("/workspaces/default/members/owner", &ada).await.ok();
+    let again = world.user("ada", Some(("default", "reader"))).await;
+    let whoami = world.get("/whoami", &again).await.ok();
+    assert_eq!(whoami["workspaces"], json!([{ "workspace": "default", "role": "owner" }]));
+    world.user("bob", Some(("default", "reader"))).await;
+    let bob = world.user("bob", Some(("default", "contributor"))).await;
+    let whoami = world.get("/whoami", &bob).await.ok();
+    assert_eq!(whoami["workspaces"], json!([{ "workspace": "default", "role": "reader" }]));
+}
+
+#[tokio::test]
+async fn what_a_stranger_sends_is_small() {
+    let world = World::new().await;
+    let redeem = |code: String| {
+        let body = json!({ "code": code, "label": "x" });
+        world.call("POST", "/login/invite", None, Some(body))
+    };
+    refused(&redeem("x".repeat(15_000)).await, 401, "unauthenticated");
+    refused(&redeem("x".repeat(17_000)).await, 413, "too_large");
+}
+
 #[tokio::test]
 async fn a_used_expired_unknown_or_foreign_code_looks_the_same() {
     let world = World::new().await;

@@ -73,3 +73,62 @@ async fn changes_leave_records() {
     world.patch("/principals/ada", &world.owner, json!({ "enabled": false })).await.ok();
     insta::assert_json_snapshot!(world.actions().await);
 }
+
+#[tokio::test]
+async fn a_client_secret_that_leaked_is_revoked_and_nobody_signs_in_with_it() {
+    let world = World::new().await;
+    let (id, secret) = world.service_principal("ci").await;
+    let hour = world.call("POST", "/principals/ci/secrets?life_seconds=3600", Some(&world.owner), None).await.ok();
+    for life in ["0", "315360001", "x"] {
+        let path = format!("/principals/ci/secrets?life_seconds={life}");
+        refused(&world.call("POST", &path, Some(&world.owner), None).await, 400, "bad_request");
+    }
+    let listed = world.get("/principals/ci/secrets", &world.owner).await.ok();
+    let ids: Vec<_> = listed["items"].as_array().unwrap().iter().map(|s| text(&s["id"])).collect();
+    assert_eq!(ids.len(), 2, "{listed}");
+    assert!(!listed.to_string().contains(&secret), "a list shows no secret");
+    let items = listed["items"].as_array().unwrap();
+    assert!(items.iter().any(|s| s["id"] == hour["id"] && s["expires"] == hour["expires"]), "{listed}");
+
+    let leaked = ids.iter().find(|id| **id != text(&hour["id"])).unwrap();
+    world.delete(&format!("/principals/ci/secrets/{leaked}"), &world.owner).await.ok();
+    let login = |secret: &str| {
+        let login = json!({ "client_id": id, "client_secret": secret });
+        world.call("POST", "/login/client", None, Some(login))
+    };
+    refused(&login(&secret).await, 401, "unauthenticated");
+    login(&text(&hour["client_secret"])).await.ok();
+    refused(&world.delete(&format!("/principals/ci/secrets/{leaked}"), &world.owner).await, 404, "not_found");
+    world.advance(std::time::Duration::from_hours(1));
+    refused(&login(&text(&hour["client_secret"])).await, 401, "unauthenticated");
+    assert_eq!(world.get("/principals/ci/secrets", &world.owner).await.ok()["items"], json!([]));
+    assert!(world.actions().await.contains(&"client_secret.revoked".to_owned()));
+}
+
+#[tokio::test]
+async fn anybodys_token_is_taken_by_an_owner_and_by_nobody_else() {
+    let world = World::new().await;
+    let ada = world.user("ada", None).await;
+    let listed = world.get("/principals/ada/tokens", &world.owner).await.ok();
+    let id = text(&listed["items"][0]["id"]);
+    refused(&world.get("/principals/owner/tokens", &ada).await, 403, "forbidden");
+    refused(&world.delete(&format!("/principals/ada/tokens/{id}"), &ada).await, 403, "forbidden");
+    refused(&world.delete(&format!("/principals/owner/tokens/{id}"), &world.owner).await, 404, "not_found");
+    world.delete(&format!("/principals/ada/tokens/{id}"), &world.owner).await.ok();
+    refused(&world.get("/whoami", &ada).await, 401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn an_invitation_is_taken_back_before_it_is_used() {
+    let world = World::new().await;
+    let invite = world.post("/invites", &world.owner, json!({ "name": "eve", "kind": "user" })).await.ok();
+    let ada = world.user("ada", None).await;
+    let listed = world.get("/invites", &world.owner).await.ok();
+    assert_eq!(listed["items"], json!([invite["invite"]]), "used ones are not listed");
+    let path = format!("/invites/{}", text(&invite["invite"]["id"]));
+    refused(&world.delete(&path, &ada).await, 403, "forbidden");
+    world.delete(&path, &world.owner).await.ok();
+    refused(&world.delete(&path, &world.owner).await, 404, "not_found");
+    let redeem = json!({ "code": invite["code"], "label": "x" });
+    refused(&world.call("POST", "/login/invite", None, Some(redeem)).await, 401, "unauthenticated");
+}

@@ -130,3 +130,13 @@ async fn only_one_plain_bearer_header_signs_in() {
         assert_eq!(answer.headers["www-authenticate"], "Bearer realm=\"kluis\"", "{values:?}");
     }
 }
+
+#[tokio::test]
+async fn a_life_that_has_an_end_has_one_in_sight() {
+    let world = World::new().await;
+    for life in [315_360_001, u64::MAX] {
+        let create = json!({ "label": "x", "life_seconds": life });
+        refused(&world.post("/tokens", &world.owner, create).await, 400, "bad_request");
+    }
+    world.post("/tokens", &world.owner, json!({ "label": "x", "life_seconds": 315_360_000 })).await.ok();
+}

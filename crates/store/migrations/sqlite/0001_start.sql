@@ -54,6 +54,7 @@ CREATE TABLE client_secret (
     mac       BLOB    NOT NULL CHECK (length(mac) = 32)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX client_secret_principal ON client_secret (principal, created);
+CREATE INDEX client_secret_expires ON client_secret (expires) WHERE expires IS NOT NULL;
 
 -- Workspaces -------------------------------------------------------------------------------------------------------
 
@@ -123,6 +124,8 @@ CREATE TABLE invite (
     mac        BLOB    NOT NULL CHECK (length(mac) = 32),
     CHECK ((workspace IS NULL) = (role IS NULL))
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX invite_expires ON invite (expires);
+CREATE INDEX invite_workspace ON invite (workspace) WHERE workspace IS NOT NULL;
 
 -- Secrets ----------------------------------------------------------------------------------------------------------
 
@@ -245,6 +248,15 @@ CREATE TABLE pin (
     PRIMARY KEY (run, attempt, secret)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX pin_live ON pin (secret) WHERE live = 1;
+
+-- What the code in a run has made in rows, beside its log and outputs. It is bounded: rows take the room that reads need.
+CREATE TABLE run_usage (
+    run      INTEGER NOT NULL PRIMARY KEY REFERENCES run (seq),
+    metrics  INTEGER NOT NULL CHECK (metrics >= 0),
+    children INTEGER NOT NULL CHECK (children >= 0),
+    changes  INTEGER NOT NULL CHECK (changes >= 0),
+    bytes    INTEGER NOT NULL CHECK (bytes >= 0)
+) STRICT, WITHOUT ROWID;
 
 -- Attempts ---------------------------------------------------------------------------------------------------------
 

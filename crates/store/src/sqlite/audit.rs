@@ -4,7 +4,7 @@
 use kluis_core::audit::{Checkpoint, Frontier, SignedCheckpoint, leaf_hash};
 use kluis_core::clock::Timestamp;
 use kluis_core::id::InstallationId;
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
 use super::Unit;
 use super::sql::{self, Fields};
@@ -106,9 +106,18 @@ pub(crate) fn leaves(c: &Connection, from: u64, limit: u32) -> Result<Vec<(u64, 
     Ok(out)
 }
 
-pub(crate) fn prove(c: &Connection) -> Result<AuditProof, Error> {
+pub(crate) fn prove(c: &Connection, mut sizes: Vec<u64>) -> Result<AuditProof, Error> {
     let stored = head(c)?;
-    let mut frontier = Frontier::default();
+    sizes.sort_unstable();
+    sizes.dedup();
+    let mut sizes = sizes.into_iter().peekable();
+    let (mut frontier, mut at) = (Frontier::default(), Vec::new());
+    let mut reach = |frontier: &Frontier| {
+        if sizes.next_if_eq(&frontier.size()).is_some() {
+            at.push(AuditHead { size: frontier.size(), root: frontier.root() });
+        }
+    };
+    reach(&frontier);
     let mut statement = c.prepare_cached("SELECT first_seq, count, entries FROM audit_page ORDER BY first_seq")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -119,9 +128,10 @@ pub(crate) fn prove(c: &Connection) -> Result<AuditProof, Error> {
         }
         for (_, leaf) in page {
             frontier.append(leaf_hash(leaf));
+            reach(&frontier);
         }
     }
-    Ok(AuditProof { stored, recomputed: AuditHead { size: frontier.size(), root: frontier.root() } })
+    Ok(AuditProof { stored, recomputed: AuditHead { size: frontier.size(), root: frontier.root() }, at })
 }
 
 pub(crate) fn checkpoint_insert(unit: &Unit<'_>, signed: SignedCheckpoint) -> Result<(), Error> {
@@ -152,26 +162,38 @@ pub(crate) fn checkpoint_insert(unit: &Unit<'_>, signed: SignedCheckpoint) -> Re
     Ok(())
 }
 
+/// Columns: seq, installation, epoch, size, root, time, signature, public_key.
+fn checkpoint(row: &Row<'_>) -> Result<SignedCheckpoint, Error> {
+    let f = Fields::new(row, "checkpoint");
+    f.skip();
+    Ok(SignedCheckpoint {
+        checkpoint: Checkpoint {
+            installation: f.id(InstallationId::from_bytes)?,
+            epoch: f.number()?,
+            size: f.number()?,
+            root: f.get()?,
+            time: Timestamp::from_millis(f.get()?),
+        },
+        signature: f.get()?,
+        public_key: f.get()?,
+    })
+}
+
+pub(crate) fn checkpoints(c: &Connection) -> Result<Vec<SignedCheckpoint>, Error> {
+    sql::all(
+        c,
+        "SELECT seq, installation, epoch, size, root, time, signature, public_key FROM checkpoint ORDER BY seq",
+        [],
+        checkpoint,
+    )
+}
+
 pub(crate) fn checkpoint_last(c: &Connection) -> Result<Option<SignedCheckpoint>, Error> {
     sql::one(
         c,
         "SELECT seq, installation, epoch, size, root, time, signature, public_key
          FROM checkpoint ORDER BY seq DESC LIMIT 1",
         [],
-        |row| {
-            let f = Fields::new(row, "checkpoint");
-            f.skip();
-            Ok(SignedCheckpoint {
-                checkpoint: Checkpoint {
-                    installation: f.id(InstallationId::from_bytes)?,
-                    epoch: f.number()?,
-                    size: f.number()?,
-                    root: f.get()?,
-                    time: Timestamp::from_millis(f.get()?),
-                },
-                signature: f.get()?,
-                public_key: f.get()?,
-            })
-        },
+        checkpoint,
     )
 }

@@ -8,21 +8,25 @@ use rusqlite::types::Value;
 
 use super::Sqlite;
 use super::sql::{self, Fields};
-use crate::Error;
 use crate::audit::AuditFilter;
+use crate::{Error, Listed};
 
 /// Waits for the index, then searches it.
-pub(crate) async fn query(sqlite: &Sqlite, filter: AuditFilter) -> Result<Vec<(u64, AuditEntry)>, Error> {
+pub(crate) async fn query(sqlite: &Sqlite, filter: AuditFilter) -> Result<Listed<Found, u64>, Error> {
     sqlite.projector().catch_up().await?;
     let newest = filter.newest;
-    let mut items = sqlite.list(move |c| search(c, &filter)).await?.items;
+    let mut listed = sqlite.list(move |c| search(c, &filter)).await?;
     if newest {
-        items.reverse();
+        listed.items.reverse();
+        listed.next = None;
     }
-    Ok(items)
+    Ok(listed)
 }
 
-fn search(c: &Connection, filter: &AuditFilter) -> Result<sql::Page<(u64, AuditEntry), i64>, Error> {
+/// A record under its number; `None` when the leaf can not be read, which the index has noticed already.
+type Found = (u64, Option<AuditEntry>);
+
+fn search(c: &Connection, filter: &AuditFilter) -> Result<sql::Page<Found, u64>, Error> {
     let run = filter.run.as_ref().map_or(Value::Null, |run| Value::Text(run.key().to_owned()));
     let params = (
         sql::maybe(filter.workspace.as_ref().map(WorkspaceId::as_bytes)),
@@ -30,7 +34,7 @@ fn search(c: &Connection, filter: &AuditFilter) -> Result<sql::Page<(u64, AuditE
         sql::maybe(filter.principal.as_ref().map(PrincipalId::as_bytes)),
         sql::maybe(filter.secret.as_ref().map(SecretId::as_bytes)),
         sql::int(filter.from),
-        i64::from(filter.limit.max(1)),
+        i64::from(filter.limit.max(1)) + 1,
     );
     let statement = match (filter.workspace.is_some(), filter.run.is_some(), filter.newest) {
         (true, true, false) => RUN,
@@ -45,12 +49,10 @@ fn search(c: &Connection, filter: &AuditFilter) -> Result<sql::Page<(u64, AuditE
         statement,
         params,
         filter.limit,
-        |row| row.get(0),
+        |row| row.get::<_, i64>(0).map(|seq| seq as u64),
         |row| {
             let f = Fields::new(row, "audit_page");
-            let seq = f.number()?;
-            let entry = AuditEntry::from_leaf(&f.get::<Vec<u8>>()?).map_err(|_| f.wrong())?;
-            Ok((seq, entry))
+            Ok((f.number()?, AuditEntry::from_leaf(&f.get::<Vec<u8>>()?).ok()))
         },
     )
 }

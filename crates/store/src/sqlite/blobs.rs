@@ -37,7 +37,11 @@ pub(super) fn orphan(unit: &Unit<'_>, workspace: WorkspaceId, blob: BlobId, now:
 
 pub(crate) fn snapshot_put(unit: &Unit<'_>, put: SnapshotPut) -> Result<bool, Error> {
     workspaces::require(unit, put.workspace)?;
-    insert(unit, put.workspace, put.blob, "snapshot", put.bytes, put.now)
+    let new = insert(unit, put.workspace, put.blob, "snapshot", put.bytes, put.now)?;
+    if !new {
+        unit.record_instead(Vec::new());
+    }
+    Ok(new)
 }
 
 pub(crate) fn snapshot_get(c: &Connection, workspace: WorkspaceId, blob: BlobId) -> Result<Option<SnapshotRow>, Error> {
@@ -58,6 +62,13 @@ pub(crate) fn usage(c: &Connection, workspace: WorkspaceId) -> Result<u64, Error
             Fields::new(row, "blob").number()
         })?;
     Ok(bytes.unwrap_or(0))
+}
+
+pub(crate) fn count(c: &Connection, workspace: WorkspaceId) -> Result<u64, Error> {
+    let count = sql::one(c, "SELECT count(*) FROM blob WHERE workspace = ?1", [workspace.as_bytes()], |row| {
+        Fields::new(row, "blob").number()
+    })?;
+    Ok(count.unwrap_or(0))
 }
 
 pub(crate) fn known(c: &Connection, blobs: &[(WorkspaceId, BlobId)]) -> Result<Vec<bool>, Error> {

@@ -17,6 +17,7 @@ use crate::{After, Authenticated, Error, Hint};
 
 const NAME_TAKEN: &str = "a principal with this name exists";
 const LAST_OWNER: &str = "the installation would be left without an owner";
+const LAST_OWNER_HERE: &str = "this is the workspace's last owner; make somebody else one first";
 
 // How words stand in the rows ---------------------------------------------------------------------------------------
 
@@ -185,6 +186,19 @@ fn require_an_owner(unit: &Unit<'_>) -> Result<(), Error> {
     if there_is { Ok(()) } else { Err(Error::Conflict(LAST_OWNER)) }
 }
 
+/// Whoever owned the workspace until now: somebody enabled must own it still. A workspace whose owners were all disabled
+/// can be given another one.
+fn require_a_workspace_owner(unit: &Unit<'_>, scope: Scope, had: Option<Role>) -> Result<(), Error> {
+    let (Scope::Workspace(workspace), Some(Role::Owner)) = (scope, had) else { return Ok(()) };
+    let there_is = sql::exists(
+        unit,
+        "SELECT 1 FROM role_grant g JOIN principal p ON p.id = g.principal
+         WHERE g.workspace = ?1 AND g.role = 'owner' AND g.effect = 'allow' AND p.enabled = 1",
+        [workspace.as_bytes()],
+    )?;
+    if there_is { Ok(()) } else { Err(Error::Conflict(LAST_OWNER_HERE)) }
+}
+
 // Principals --------------------------------------------------------------------------------------------------------
 
 pub(crate) fn principal_insert(unit: &Unit<'_>, new: Authenticated<Principal>) -> Result<(), Error> {
@@ -307,20 +321,26 @@ pub(crate) fn grants_of(c: &Connection, principal: PrincipalId) -> Result<Vec<Au
     )
 }
 
-fn grant_revision(c: &Connection, principal: PrincipalId, scope: Scope, effect: Effect) -> Result<u64, Error> {
+/// The revision (0 when there is none) and the role of a grant that is there.
+fn grant_now(
+    c: &Connection,
+    principal: PrincipalId,
+    scope: Scope,
+    effect: Effect,
+) -> Result<(u64, Option<Role>), Error> {
     let (scope, place) = scope_key(scope);
     let found = sql::one(
         c,
-        "SELECT principal, revision FROM role_grant
+        "SELECT principal, revision, role FROM role_grant
          WHERE principal = ?1 AND scope = ?2 AND coalesce(workspace, compute, x'') = ?3 AND effect = ?4",
         (principal.as_bytes(), scope, place, effect_text(effect)),
         |row| {
             let f = Fields::new(row, "role_grant");
             f.skip();
-            f.number()
+            Ok((f.number()?, Some(f.word(role)?)))
         },
     )?;
-    Ok(found.unwrap_or(0))
+    Ok(found.unwrap_or((0, None)))
 }
 
 pub(crate) fn grant_set(unit: &Unit<'_>, change: Authenticated<Grant>) -> Result<Epoch, Error> {
@@ -331,7 +351,7 @@ pub(crate) fn grant_set(unit: &Unit<'_>, change: Authenticated<Grant>) -> Result
 
 fn set_grant(unit: &Unit<'_>, change: Authenticated<Grant>) -> Result<Epoch, Error> {
     let Authenticated { row, mac } = change;
-    let current = grant_revision(unit, row.principal, row.scope, row.effect)?;
+    let (current, had) = grant_now(unit, row.principal, row.scope, row.effect)?;
     if row.revision != current + 1 {
         return Err(Error::Revision { current });
     }
@@ -372,11 +392,12 @@ fn set_grant(unit: &Unit<'_>, change: Authenticated<Grant>) -> Result<Epoch, Err
             ),
         )?;
     }
+    require_a_workspace_owner(unit, row.scope, had)?;
     move_epoch(unit, row.principal)
 }
 
 pub(crate) fn grant_remove(unit: &Unit<'_>, remove: GrantRemove) -> Result<Epoch, Error> {
-    let current = grant_revision(unit, remove.principal, remove.scope, remove.effect)?;
+    let (current, had) = grant_now(unit, remove.principal, remove.scope, remove.effect)?;
     if current == 0 {
         return Err(Error::NotFound);
     }
@@ -391,6 +412,7 @@ pub(crate) fn grant_remove(unit: &Unit<'_>, remove: GrantRemove) -> Result<Epoch
         (remove.principal.as_bytes(), scope, place, effect_text(remove.effect)),
     )?;
     require_an_owner(unit)?;
+    require_a_workspace_owner(unit, remove.scope, had)?;
     move_epoch(unit, remove.principal)
 }
 
@@ -463,7 +485,7 @@ pub(crate) fn expired_remove(unit: &Unit<'_>, before: Timestamp) -> Result<u64, 
     let tokens = sql::run(unit, "DELETE FROM token WHERE expires IS NOT NULL AND expires < ?1", [before.millis()])?;
     let secrets =
         sql::run(unit, "DELETE FROM client_secret WHERE expires IS NOT NULL AND expires < ?1", [before.millis()])?;
-    let invites = sql::run(unit, "DELETE FROM invite WHERE redeemed IS NULL AND expires < ?1", [before.millis()])?;
+    let invites = sql::run(unit, "DELETE FROM invite WHERE expires < ?1", [before.millis()])?;
     Ok((tokens + secrets + invites) as u64)
 }
 
@@ -559,39 +581,57 @@ pub(crate) fn invite_insert(unit: &Unit<'_>, new: Authenticated<InviteRow>) -> R
     Ok(())
 }
 
+/// Columns: id, hash, name, kind, workspace, role, compute, created_by, created, expires, mac.
+fn invite(row: &Row<'_>) -> Result<Authenticated<InviteRow>, Error> {
+    let f = Fields::new(row, "invite");
+    let (id, hash, name, kind) =
+        (f.id(InviteId::from_bytes)?, f.hash()?, f.parse(PrincipalName::parse)?, f.word(kind)?);
+    let workspace = f.optional_id(WorkspaceId::from_bytes)?;
+    let role = f.parse_optional(|text| role(text).ok_or(()))?;
+    let membership = match (workspace, role) {
+        (Some(workspace), Some(role)) => Some((workspace, role)),
+        (None, None) => None,
+        _ => return Err(f.wrong()),
+    };
+    Ok(Authenticated {
+        row: InviteRow {
+            id,
+            hash,
+            name,
+            kind,
+            membership,
+            compute: f.optional_id(ComputeId::from_bytes)?,
+            created_by: f.id(PrincipalId::from_bytes)?,
+            created: f.time()?,
+            expires: f.time()?,
+        },
+        mac: f.mac()?,
+    })
+}
+
 pub(crate) fn invite_by_hash(c: &Connection, hash: LookupHash) -> Result<Option<Authenticated<InviteRow>>, Error> {
     sql::one(
         c,
         "SELECT id, hash, name, kind, workspace, role, compute, created_by, created, expires, mac
          FROM invite WHERE hash = ?1 AND redeemed IS NULL",
         [hash.0],
-        |row| {
-            let f = Fields::new(row, "invite");
-            let (id, hash, name, kind) =
-                (f.id(InviteId::from_bytes)?, f.hash()?, f.parse(PrincipalName::parse)?, f.word(kind)?);
-            let workspace = f.optional_id(WorkspaceId::from_bytes)?;
-            let role = f.parse_optional(|text| role(text).ok_or(()))?;
-            let membership = match (workspace, role) {
-                (Some(workspace), Some(role)) => Some((workspace, role)),
-                (None, None) => None,
-                _ => return Err(f.wrong()),
-            };
-            Ok(Authenticated {
-                row: InviteRow {
-                    id,
-                    hash,
-                    name,
-                    kind,
-                    membership,
-                    compute: f.optional_id(ComputeId::from_bytes)?,
-                    created_by: f.id(PrincipalId::from_bytes)?,
-                    created: f.time()?,
-                    expires: f.time()?,
-                },
-                mac: f.mac()?,
-            })
-        },
+        invite,
     )
+}
+
+pub(crate) fn invite_list(c: &Connection) -> Result<Vec<Authenticated<InviteRow>>, Error> {
+    sql::all(
+        c,
+        "SELECT id, hash, name, kind, workspace, role, compute, created_by, created, expires, mac
+         FROM invite WHERE redeemed IS NULL ORDER BY created, id",
+        [],
+        invite,
+    )
+}
+
+pub(crate) fn invite_revoke(unit: &Unit<'_>, invite: InviteId) -> Result<(), Error> {
+    let revoked = sql::run(unit, "DELETE FROM invite WHERE id = ?1 AND redeemed IS NULL", [invite.as_bytes()])?;
+    if revoked == 0 { Err(Error::NotFound) } else { Ok(()) }
 }
 
 pub(crate) fn invite_redeem(unit: &Unit<'_>, redeem: InviteRedeem) -> Result<(), Error> {
@@ -620,7 +660,7 @@ pub(crate) fn owner_reset(unit: &Unit<'_>, reset: OwnerReset) -> Result<Epoch, E
     if principal.row.revision != current.row.revision {
         change_principal(unit, principal)?;
     }
-    if grant.row.revision != grant_revision(unit, grant.row.principal, grant.row.scope, grant.row.effect)? {
+    if grant.row.revision != grant_now(unit, grant.row.principal, grant.row.scope, grant.row.effect)?.0 {
         set_grant(unit, grant)?;
     }
     sql::run(unit, "DELETE FROM token WHERE principal = ?1", [id.as_bytes()])?;

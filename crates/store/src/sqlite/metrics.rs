@@ -4,9 +4,9 @@ use kluis_core::api::runs::{Metric, MetricKind};
 use kluis_core::id::WorkspaceId;
 use rusqlite::Connection;
 
-use super::Unit;
 use super::logs::own_run;
 use super::sql::{self, Fields};
+use super::{Unit, usage};
 use crate::logs::{Arrived, MetricAppend};
 use crate::{After, Error};
 
@@ -39,8 +39,12 @@ pub(crate) fn metric_append(unit: &Unit<'_>, append: MetricAppend) -> Result<Arr
         unit.record_instead(Vec::new());
         return Ok(Arrived { next, stored: false });
     }
+    let mut made = usage::Made::default();
     for (number, (child, metric)) in (append.first..).zip(append.metrics).filter(|(number, _)| *number >= next) {
         let run = own_run(unit, &session, child.as_ref())?;
+        let value = sql::json(&metric.value);
+        made.metrics += 1;
+        made.bytes += (metric.name.len() + value.len()) as u64;
         sql::run(
             unit,
             "INSERT INTO metric (run, source, attempt, node, number, name, kind, value, step, time)
@@ -53,12 +57,13 @@ pub(crate) fn metric_append(unit: &Unit<'_>, append: MetricAppend) -> Result<Arr
                 sql::int(number),
                 metric.name,
                 kind_text(metric.kind),
-                sql::json(&metric.value),
+                value,
                 metric.step,
                 metric.time.millis(),
             ),
         )?;
     }
+    usage::count(unit, session.run, made, append.limits)?;
     Ok(Arrived { next: end, stored: true })
 }
 

@@ -30,6 +30,7 @@ pub(crate) mod sql;
 mod writer;
 
 mod run_row;
+mod usage;
 
 pub(crate) mod attempts;
 pub(crate) mod audit;
@@ -40,6 +41,7 @@ pub(crate) mod identity;
 pub(crate) mod installation;
 pub(crate) mod logs;
 pub(crate) mod metrics;
+pub(crate) mod purge;
 pub(crate) mod rewrap;
 pub(crate) mod runs;
 pub(crate) mod runs_end;
@@ -108,6 +110,10 @@ impl Sqlite {
     pub(crate) fn health(&self) -> Health {
         let (integrity, findings) = self.0.watch.state();
         Health { integrity, findings, audit_behind: self.0.projector.behind() }
+    }
+
+    pub(crate) fn note_damage(&self, table: &'static str, row: String) {
+        self.0.watch.find(table, row);
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Hint> {

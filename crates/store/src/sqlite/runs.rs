@@ -12,6 +12,7 @@ use rusqlite::Connection;
 
 use super::run_row::{self, by_id, by_seq, select_run};
 use super::sql::{self, Fields};
+use super::usage::{self, Made};
 use super::{Unit, workspaces};
 use crate::runs::{ChildInsert, ExperimentRow, RunChange, RunFilter, RunInsert, RunInserted, RunRow};
 use crate::{After, Authenticated, Error};
@@ -90,6 +91,8 @@ pub(crate) fn child_insert(unit: &Unit<'_>, insert: ChildInsert) -> Result<RunIn
         unit.record_instead(Vec::new());
         return Ok(RunInserted { run: existing, existed: true });
     }
+    let made = Made { children: 1, bytes: text_bytes(&insert.tags), ..Made::default() };
+    usage::count(unit, session.run, made, insert.limits)?;
     let parent = by_seq(unit, session.run)?;
     let place = sql::one(
         unit,
@@ -118,6 +121,10 @@ pub(crate) fn child_insert(unit: &Unit<'_>, insert: ChildInsert) -> Result<RunIn
     };
     let run = new.insert(unit)?;
     Ok(RunInserted { run, existed: false })
+}
+
+fn text_bytes(texts: &BTreeMap<String, String>) -> u64 {
+    texts.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum()
 }
 
 struct NewRun<'a> {
@@ -283,6 +290,8 @@ pub(crate) fn run_change(unit: &Unit<'_>, change: RunChange) -> Result<RunRow, E
         if session.workspace != change.workspace || !own {
             return Err(Error::NotFound);
         }
+        let bytes = text_bytes(&change.change.tags) + text_bytes(&change.change.properties);
+        usage::count(unit, session.run, Made { changes: 1, bytes, ..Made::default() }, change.limits)?;
     }
     let edit = change.change;
     for tag in &edit.remove_tags {

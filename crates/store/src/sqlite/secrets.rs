@@ -1,8 +1,9 @@
 //! SQL of secrets and versions: everything but finding and delivering values.
 
 use kluis_core::clock::Timestamp;
-use kluis_core::id::{PrincipalId, SecretId, VersionId, WorkspaceId};
+use kluis_core::id::{KeyId, PrincipalId, SecretId, VersionId, WorkspaceId};
 use kluis_core::name::SecretName;
+use kluis_core::sealed::Sealed;
 use kluis_core::secret::{Attributes, Secret, SecretState, SecretTransitionError, Version};
 use rusqlite::{Connection, Row};
 
@@ -255,6 +256,42 @@ pub(crate) fn version_list(
         page.limit,
         |row| row.get::<_, i64>(13).map(|seq| seq as u64),
         |row| version(&Fields::new(row, "version")),
+    )
+}
+
+/// Columns as `secret`.
+pub(crate) fn secrets_all(
+    c: &Connection,
+    page: &After<SecretId>,
+) -> Result<sql::Page<Authenticated<Secret>, SecretId>, Error> {
+    sql::page(
+        c,
+        "SELECT id, workspace, name, current, deleted_at, purge_at, revision, created, updated, mac
+         FROM secret WHERE id > ?1 ORDER BY id LIMIT ?2",
+        (page.after.map_or_else(Vec::new, |id| id.as_bytes().to_vec()), sql::more(page)),
+        page.limit,
+        |row| row.get(0).map(SecretId::from_bytes),
+        |row| secret(&Fields::new(row, "secret")),
+    )
+}
+
+pub(crate) fn versions_all(
+    c: &Connection,
+    page: &After<u64>,
+) -> Result<sql::Page<(Authenticated<Version>, Sealed), u64>, Error> {
+    sql::page(
+        c,
+        "SELECT id, workspace, secret, enabled, content_type, tags, not_before, expires, revision, created, updated,
+                created_by, mac, key_id, wrapped_key, value, seq
+         FROM version WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+        (page.after.map_or(0, sql::int), sql::more(page)),
+        page.limit,
+        |row| row.get::<_, i64>(16).map(|seq| seq as u64),
+        |row| {
+            let f = Fields::new(row, "version");
+            let version = version(&f)?;
+            Ok((version, Sealed { key_id: f.id(KeyId::from_bytes)?, wrapped_key: f.get()?, value: f.get()? }))
+        },
     )
 }
 

@@ -9,7 +9,7 @@ use kluis_store::audit::AuditFilter;
 use kluis_store::runs::RunCancel;
 use kluis_store::{After, Authority, Error, Store};
 
-use crate::world::{NOW, World, compute_name, later, run_id, ticket_hash, write, write_as};
+use crate::world::{NOW, World, compute_name, later, records, run_id, ticket_hash, write, write_as};
 
 async fn present(world: &World, run: &str, attempt: u32, key: u8, seconds: u64) -> Redeemed {
     world.store.ticket_redeem(write(world.redeem(run, attempt, key, later(seconds)))).await.unwrap()
@@ -17,7 +17,7 @@ async fn present(world: &World, run: &str, attempt: u32, key: u8, seconds: u64) 
 
 async fn last_action(world: &World) -> AuditAction {
     let filter = AuditFilter { newest: true, limit: 1, ..AuditFilter::default() };
-    world.store.audit_query(filter).await.unwrap().pop().unwrap().1.record.action
+    records(&world.store, filter).await.pop().unwrap().1.record.action
 }
 
 pub(crate) async fn the_oldest_run_is_leased_first(store: &Store) {

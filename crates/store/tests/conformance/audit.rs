@@ -7,7 +7,7 @@ use kluis_core::id::{InstallationId, SecretId};
 use kluis_store::audit::AuditFilter;
 use kluis_store::{Authority, Error, Store, Write};
 
-use crate::world::{NOW, World, authenticated, entry, later, run_id, write};
+use crate::world::{NOW, World, authenticated, entry, later, records, run_id, write};
 
 async fn append(store: &Store, audit: Vec<AuditEntry>) {
     store.audit_append(Write { authority: Authority::server(), audit, change: () }).await.unwrap();
@@ -20,14 +20,14 @@ fn counted(count: u64) -> AuditEntry {
 }
 
 async fn counts(store: &Store, filter: AuditFilter) -> Vec<u64> {
-    store.audit_query(filter).await.unwrap().into_iter().filter_map(|(_, e)| e.record.count).collect()
+    records(store, filter).await.into_iter().filter_map(|(_, e)| e.record.count).collect()
 }
 
 pub(crate) async fn records_are_numbered_in_the_order_of_their_commits(store: &Store) {
     append(store, vec![counted(0), counted(1)]).await;
     append(store, vec![]).await;
     append(store, vec![counted(2)]).await;
-    let all = store.audit_query(AuditFilter { limit: 10, ..AuditFilter::default() }).await.unwrap();
+    let all = records(store, AuditFilter { limit: 10, ..AuditFilter::default() }).await;
     assert_eq!(all, [(0, counted(0)), (1, counted(1)), (2, counted(2))]);
     assert_eq!(store.audit_head().await.unwrap().size, 3);
 }
@@ -85,10 +85,30 @@ pub(crate) async fn the_root_is_the_one_of_the_pages(store: &Store) {
     for (_, leaf) in store.audit_leaves(0, u32::MAX).await.unwrap() {
         frontier.append(leaf_hash(&leaf));
     }
-    let proof = store.audit_prove().await.unwrap();
+    let early = Frontier::default();
+    let proof = store.audit_prove(vec![3501, 0, 17, 9999, 17]).await.unwrap();
     assert!(proof.holds());
+    assert_eq!(proof.at.iter().map(|head| head.size).collect::<Vec<_>>(), [0, 17, 3501], "9999 was never reached");
+    assert_eq!((proof.at[0].root, proof.at[2]), (early.root(), proof.stored));
     assert_eq!((proof.stored.size, proof.stored.root), (3501, frontier.root()));
     assert_eq!(store.audit_head().await.unwrap(), proof.stored);
+}
+
+pub(crate) async fn a_search_says_where_the_next_page_starts(store: &Store) {
+    append(store, (0..5).map(counted).collect()).await;
+    let (mut from, mut seen) = (0, Vec::new());
+    loop {
+        let filter = AuditFilter { from, limit: 2, ..AuditFilter::default() };
+        let listed = store.audit_query(filter).await.unwrap();
+        seen.extend(listed.items.into_iter().map(|(seq, _)| seq));
+        match listed.next {
+            Some(last) => from = last + 1,
+            None => break,
+        }
+    }
+    assert_eq!(seen, [0, 1, 2, 3, 4]);
+    let newest = AuditFilter { newest: true, limit: 2, ..AuditFilter::default() };
+    assert_eq!(store.audit_query(newest).await.unwrap().next, None);
 }
 
 pub(crate) async fn leaves_are_exported_as_they_were_hashed(store: &Store) {

@@ -10,7 +10,7 @@ use kluis_store::runs::RunCancel;
 use kluis_store::secrets::PinState;
 use kluis_store::{Authority, Error, Store, Write};
 
-use crate::world::{NOW, World, authenticated, entry, later, run_id, write, write_as};
+use crate::world::{NOW, World, authenticated, entry, later, records, run_id, write, write_as};
 
 pub(crate) async fn a_delivery_is_on_record_when_it_returns(store: &Store) {
     let world = World::new(store).await;
@@ -23,7 +23,7 @@ pub(crate) async fn a_delivery_is_on_record_when_it_returns(store: &Store) {
     store.secret_read(read).await.unwrap();
     assert_eq!(world.log_size().await, size + 1);
     let filter = AuditFilter { from: size, limit: 10, ..AuditFilter::default() };
-    assert_eq!(store.audit_query(filter).await.unwrap(), [(size, record)]);
+    assert_eq!(records(store, filter).await, [(size, record)]);
 }
 
 pub(crate) async fn what_changed_since_it_was_found_is_not_delivered(store: &Store) {
@@ -136,6 +136,7 @@ pub(crate) async fn a_committed_revocation_precedes_every_later_read(store: &Sto
     let found = world.find_as(reader.clone(), "db-password", false).await.unwrap();
     let scope = Scope::Workspace(world.workspace);
     let remove = GrantRemove { principal: world.owner, scope, effect: kluis_core::access::Effect::Allow, revision: 1 };
+    world.user("eve", Some(Role::Owner)).await;
     let notices = world.run("churn_1").await.notices;
     let current = store.grant_remove(write(remove)).await.unwrap();
     assert!(world.run("churn_1").await.notices > notices, "its launcher is told");

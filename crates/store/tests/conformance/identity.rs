@@ -98,6 +98,25 @@ pub(crate) async fn the_last_owner_stays(store: &Store) {
     store.principal_change(write(disabled)).await.unwrap();
 }
 
+pub(crate) async fn a_workspace_keeps_an_owner_who_is_enabled(store: &Store) {
+    let world = World::new(store).await;
+    let refused = Err(Error::Conflict("this is the workspace's last owner; make somebody else one first"));
+    let scope = Scope::Workspace(world.workspace);
+    let remove = GrantRemove { principal: world.owner, scope, effect: Effect::Allow, revision: 1 };
+    let mut lesser = world.grant(world.owner, scope, Role::Reader);
+    lesser.row.revision = 2;
+    assert_eq!(store.grant_remove(write(remove)).await, refused);
+    assert_eq!(store.grant_set(write(lesser)).await, refused);
+
+    let ada = world.user("ada", Some(Role::Owner)).await;
+    let mut disabled = store.principal_get(ada).await.unwrap().unwrap();
+    (disabled.row.enabled, disabled.row.revision) = (false, disabled.row.revision + 1);
+    store.principal_change(write(disabled)).await.unwrap();
+    assert_eq!(store.grant_remove(write(remove)).await, refused, "who is disabled does not count");
+    world.user("eve", Some(Role::Owner)).await;
+    store.grant_remove(write(remove)).await.unwrap();
+}
+
 pub(crate) async fn a_grant_is_one_per_scope_and_effect(store: &Store) {
     let world = World::new(store).await;
     let ada = world.user("ada", None).await;

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use kluis_core::api::runs::{Metric, MetricKind};
+use kluis_core::api::runs::{ChangeRun, Metric, MetricKind};
 use kluis_core::id::BlobId;
 use kluis_store::logs::{
     Arrived, BlobsForget, LogAppend, LogFilter, MetricAppend, OutputPut, SnapshotPut, SnapshotRow,
 };
-use kluis_store::runs::ChildInsert;
+use kluis_store::runs::{ChildInsert, RunChange, RunLimits};
 use kluis_store::{After, Authority, Error, Store};
 
 use crate::world::{NOW, World, later, run_id, write, write_as};
@@ -65,7 +65,10 @@ pub(crate) async fn metrics_are_stored_once_and_in_order(store: &Store) {
     let session = Authority::Session(world.start("churn_1").await);
     let append = async |first, values: &[f64]| {
         let metrics = values.iter().map(|v| (None, metric("loss", *v))).collect();
-        store.metric_append(write_as(session.clone(), MetricAppend { first, metrics })).await.unwrap()
+        store
+            .metric_append(write_as(session.clone(), MetricAppend { first, metrics, limits: RunLimits::default() }))
+            .await
+            .unwrap()
     };
     assert_eq!(append(0, &[3.0, 2.0]).await, Arrived { next: 2, stored: true });
     assert_eq!(append(0, &[3.0, 2.0]).await, Arrived { next: 2, stored: false });
@@ -87,10 +90,20 @@ pub(crate) async fn a_child_is_written_to_by_its_parent_only(store: &Store) {
     let world = World::new(store).await;
     let session = Authority::Session(world.start("churn_1").await);
     let stranger = Authority::Session(world.start("churn_2").await);
-    let child = ChildInsert { id: run_id("fold"), display_name: None, tags: BTreeMap::new(), now: NOW };
+    let child = ChildInsert {
+        id: run_id("fold"),
+        display_name: None,
+        tags: BTreeMap::new(),
+        now: NOW,
+        limits: RunLimits::default(),
+    };
     store.child_insert(write_as(session.clone(), child)).await.unwrap();
 
-    let metrics = |run: &str| MetricAppend { first: 0, metrics: vec![(Some(run_id(run)), metric("loss", 1.0))] };
+    let metrics = |run: &str| MetricAppend {
+        first: 0,
+        metrics: vec![(Some(run_id(run)), metric("loss", 1.0))],
+        limits: RunLimits::default(),
+    };
     let output = |run: &str| OutputPut {
         run: Some(run_id(run)),
         path: "outputs/model.pkl".into(),
@@ -109,6 +122,40 @@ pub(crate) async fn a_child_is_written_to_by_its_parent_only(store: &Store) {
         (metrics, outputs)
     };
     assert_eq!((of("fold").await, of("churn_1").await), ((1, 1), (0, 0)));
+}
+
+pub(crate) async fn the_code_in_a_run_makes_so_much_and_no_more(store: &Store) {
+    let world = World::new(store).await;
+    let session = Authority::Session(world.start("churn_1").await);
+    let limits = RunLimits { metrics: 3, children: 1, changes: 1, bytes: 60 };
+    let append = |first, count: u64| {
+        let metrics = (0..count).map(|_| (None, metric("loss", 1.0))).collect();
+        store.metric_append(write_as(session.clone(), MetricAppend { first, metrics, limits }))
+    };
+    append(0, 2).await.unwrap();
+    append(0, 2).await.expect("what is there already is not counted again");
+    assert_eq!(append(2, 2).await, Err(Error::Limit("metrics")));
+    assert_eq!(append(2, 1).await, Ok(Arrived { next: 3, stored: true }), "a refusal counted nothing");
+
+    let child = |id: &str, tag: &str| {
+        let tags = BTreeMap::from([("t".to_owned(), tag.to_owned())]);
+        let insert = ChildInsert { id: run_id(id), display_name: None, tags, now: NOW, limits };
+        store.child_insert(write_as(session.clone(), insert))
+    };
+    assert_eq!(child("fold", &"x".repeat(60)).await.unwrap_err(), Error::Limit("bytes of metrics and tags"));
+    child("fold", "1").await.unwrap();
+    child("fold", "1").await.expect("the same child again");
+    assert_eq!(child("fold_2", "1").await.unwrap_err(), Error::Limit("child runs"));
+
+    let change = |authority: Authority, run: &str| {
+        let change = ChangeRun { tags: BTreeMap::from([("t".into(), "2".into())]), ..ChangeRun::default() };
+        let change = RunChange { workspace: world.workspace, run: run_id(run), change, limit: 9, limits };
+        store.run_change(write_as(authority, change))
+    };
+    change(session.clone(), "fold").await.unwrap();
+    let refused = change(session.clone(), "churn_1").await.unwrap_err();
+    assert_eq!(refused, Error::Limit("changes of tags and properties"));
+    change(Authority::server(), "churn_1").await.expect("what members change is not counted");
 }
 
 pub(crate) async fn an_output_replaces_the_older_one(store: &Store) {

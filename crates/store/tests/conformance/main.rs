@@ -51,6 +51,7 @@ macro_rules! conformance {
                 what_takes_rights_away_moves_the_epoch
                 a_change_needs_the_next_revision
                 the_last_owner_stays
+                a_workspace_keeps_an_owner_who_is_enabled
                 a_grant_is_one_per_scope_and_effect
                 an_invitation_works_once_and_in_time
                 an_invitation_is_used_up_only_with_everything_it_makes
@@ -140,6 +141,7 @@ macro_rules! conformance {
                 a_gap_in_the_log_is_refused
                 metrics_are_stored_once_and_in_order
                 a_child_is_written_to_by_its_parent_only
+                the_code_in_a_run_makes_so_much_and_no_more
                 an_output_replaces_the_older_one
                 a_snapshot_belongs_to_its_workspace
             }
@@ -148,6 +150,7 @@ macro_rules! conformance {
                 a_refused_command_leaves_no_record
                 the_log_is_searched_by_what_stands_in_it
                 the_root_is_the_one_of_the_pages
+                a_search_says_where_the_next_page_starts
                 leaves_are_exported_as_they_were_hashed
                 waiting_ends_with_the_next_record
                 checkpoints_only_move_forward

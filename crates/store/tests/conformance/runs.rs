@@ -7,7 +7,7 @@ use kluis_core::api::runs::ChangeRun;
 use kluis_core::run::{Blame, RunEvent, RunStatus, TransitionError};
 use kluis_store::attempts::SessionHeartbeat;
 use kluis_store::identity::GrantRemove;
-use kluis_store::runs::{ChildEnd, ChildInsert, OpenLimits, RunCancel, RunChange, RunFilter};
+use kluis_store::runs::{ChildEnd, ChildInsert, OpenLimits, RunCancel, RunChange, RunFilter, RunLimits};
 use kluis_store::{After, Authority, Error, Store};
 
 use crate::world::{NOW, World, authenticated, compute_name, experiment_name, later, run_id, write, write_as};
@@ -17,7 +17,13 @@ fn cancel(world: &World, run: &str) -> RunCancel {
 }
 
 fn child(id: &str) -> ChildInsert {
-    ChildInsert { id: run_id(id), display_name: Some("fold 1".into()), tags: BTreeMap::new(), now: later(1) }
+    ChildInsert {
+        id: run_id(id),
+        display_name: Some("fold 1".into()),
+        tags: BTreeMap::new(),
+        now: later(1),
+        limits: RunLimits::default(),
+    }
 }
 
 pub(crate) async fn the_same_submission_is_the_same_run(store: &Store) {
@@ -93,7 +99,13 @@ pub(crate) async fn a_set_property_stays(store: &Store) {
     let world = World::new(store).await;
     world.submit("churn_1").await;
     let map = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
-    let change = |change: ChangeRun| RunChange { workspace: world.workspace, run: run_id("churn_1"), change, limit: 2 };
+    let change = |change: ChangeRun| RunChange {
+        workspace: world.workspace,
+        run: run_id("churn_1"),
+        change,
+        limit: 2,
+        limits: RunLimits::default(),
+    };
     let first = ChangeRun {
         tags: map("b", "2"),
         remove_tags: vec!["a".into()],
@@ -152,6 +164,7 @@ pub(crate) async fn children_belong_to_their_parent(store: &Store) {
         run: run_id(run),
         change: ChangeRun { tags: BTreeMap::from([("t".into(), "1".into())]), ..ChangeRun::default() },
         limit: 50,
+        limits: RunLimits::default(),
     };
     store.run_change(write_as(session.clone(), tag("fold"))).await.unwrap();
     store.run_change(write_as(session.clone(), tag("parent"))).await.unwrap();

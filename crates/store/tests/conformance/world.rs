@@ -20,6 +20,7 @@ use kluis_core::secret::{Attributes, Secret, SecretState, Version};
 use kluis_store::attempts::{
     AttemptConfirm, AttemptReport, LeaseFilter, LeaseTake, Leased, Redeemed, SessionEnd, TicketRedeem, TicketRow,
 };
+use kluis_store::audit::AuditFilter;
 use kluis_store::identity::{TokenKind, TokenRow};
 use kluis_store::installation::{InstallationCreate, InstallationKeys};
 use kluis_store::runs::{OpenLimits, RunInsert, RunRow};
@@ -80,6 +81,12 @@ pub(crate) fn write_as<T>(authority: Authority, change: T) -> Write<T> {
 
 pub(crate) fn entry(action: AuditAction) -> AuditEntry {
     AuditEntry { record: AuditRecord::new(NOW, action), mac: mac() }
+}
+
+/// What a search of the log finds; every record is readable.
+pub(crate) async fn records(store: &Store, filter: AuditFilter) -> Vec<(u64, AuditEntry)> {
+    let listed = store.audit_query(filter).await.expect("the log is searched");
+    listed.items.into_iter().map(|(seq, entry)| (seq, entry.expect("a readable record"))).collect()
 }
 
 /// A leased run: its tickets' hashes are made from its id and attempt.

@@ -78,7 +78,7 @@ impl Attempts<'_> {
             Standing::Agent => request.mine.then(|| caller.id()),
             Standing::Owner(principal) if request.mine || request.compute.is_local() => Some(principal),
             Standing::Owner(_) => {
-                self.app.refused(caller, None, Action::ComputeServe).await?;
+                self.app.refused(caller, None, Action::ComputeServe).await;
                 return Err(Error::Forbidden("serve the compute target; without that, `mine` leases your own runs"));
             }
         };
@@ -93,7 +93,7 @@ impl Attempts<'_> {
         let Some((workspace, run)) = only else { return Ok(()) };
         let row = self.app.store.run_get(*workspace, run).await?.ok_or(Error::NotFound("run"))?;
         if row.submitted_by != caller.id() {
-            self.app.refused(caller, Some(*workspace), Action::ComputeServe).await?;
+            self.app.refused(caller, Some(*workspace), Action::ComputeServe).await;
             return Err(Error::Forbidden("run somebody else's run on your machine"));
         }
         if row.status.is_terminal() {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kluis_core::access::{Action, PrincipalKind, Resource, Role};
 use kluis_core::api::identity::{CreateInvite, InviteCreated, InviteView};
+use kluis_core::api::{Page, PageQuery};
 use kluis_core::audit::{AuditAction, AuditRecord};
 use kluis_core::id::{ComputeId, InviteId, WorkspaceId};
 use kluis_core::plaintext::Plaintext;
@@ -11,7 +12,7 @@ use kluis_store::Write;
 use kluis_store::identity::InviteRow;
 use kluis_vault::token;
 
-use super::Identity;
+use super::{Identity, page_of};
 use crate::caller::Caller;
 use crate::error::{Error, Result};
 
@@ -45,9 +46,11 @@ impl Identity<'_> {
             created: now,
             expires: now.plus(life),
         };
-        let view = InviteView { id: row.id, name: row.name.clone(), kind: row.kind, expires: row.expires };
+        let view = view(&row);
         let record = AuditRecord {
+            invite: Some(row.id),
             workspace: membership.map(|(workspace, _)| workspace),
+            compute,
             name: Some(row.name.to_string()),
             ..caller.record(now, AuditAction::InviteCreated)
         };
@@ -55,6 +58,31 @@ impl Identity<'_> {
         let write = Write::new(caller.authority(), self.app.vault.audit_entry(record), row);
         self.app.store.invite_insert(write).await?;
         Ok(InviteCreated { invite: view, code: Plaintext::from_text(&minted.text).expect("a token is short") })
+    }
+
+    /// Invitations that were not used yet, oldest first. A row that is damaged is left out, and in the log.
+    pub async fn invites(&self, caller: &Caller, page: &PageQuery) -> Result<Page<InviteView>> {
+        self.app.authorize(caller, Action::PrincipalManage, Resource::Installation).await?;
+        let now = self.app.now();
+        let mut rows = self.app.store.invite_list().await?;
+        rows.retain(|invite| invite.row.expires > now);
+        page_of(
+            rows,
+            page,
+            |invite| invite.row.id,
+            |invite| {
+                let row = self.app.verified(invite, InviteRow::canonical, "invite", |i| i.id.to_string())?;
+                Ok(view(&row))
+            },
+        )
+    }
+
+    /// Takes back an invitation that was not used yet.
+    pub async fn invite_revoke(&self, caller: &Caller, invite: InviteId) -> Result<()> {
+        self.app.authorize(caller, Action::PrincipalManage, Resource::Installation).await?;
+        let record = AuditRecord { invite: Some(invite), ..caller.record(self.app.now(), AuditAction::InviteRevoked) };
+        let write = Write::new(caller.authority(), self.app.vault.audit_entry(record), invite);
+        self.app.store.invite_revoke(write).await.map_err(|e| Error::from(e).missing("invitation"))
     }
 
     /// Users may become members at once, if the caller may make them so.
@@ -93,5 +121,16 @@ impl Identity<'_> {
             }
             _ => Ok(()),
         }
+    }
+}
+
+fn view(row: &InviteRow) -> InviteView {
+    InviteView {
+        id: row.id,
+        name: row.name.clone(),
+        kind: row.kind,
+        invited_by: row.created_by,
+        created: row.created,
+        expires: row.expires,
     }
 }

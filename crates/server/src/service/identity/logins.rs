@@ -1,5 +1,5 @@
-//! Signing in: an invitation's code, once, or a client id with its secret. Failures look alike, are slowed down by source,
-//! and are counted, not recorded one by one.
+//! Signing in: an invitation's code, once, or a client id with its secret. Failures look alike, are slowed down by what
+//! was tried from where, and are counted, not recorded one by one.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -20,14 +20,18 @@ use crate::error::{Error, Result, Unauthenticated};
 
 /// How long a login by client secret lives.
 const CLIENT_LOGIN: Duration = Duration::from_mins(15);
+/// So many characters of an invitation's code stand for it among the failures.
+const CODE_START: usize = 20;
 
 impl Identity<'_> {
     /// Uses an invitation: the principal, its grants and its login in one unit of work.
     pub async fn login_invite(&self, redeem: &RedeemInvite, source: IpAddr) -> Result<TokenIssued> {
-        self.app.throttle.check(source, None)?;
+        // A code that was mistyped once is not tried ten times a minute; who tries others is not slowed down with it.
+        let start: String = redeem.code.expose().chars().take(CODE_START).collect();
+        self.app.throttle.check(source, &start)?;
         check_label(&redeem.label)?;
         let result = self.redeem(redeem, source).await;
-        self.count_failure(&result, source, None);
+        self.count_failure(&result, source, &start);
         result
     }
 
@@ -55,13 +59,14 @@ impl Identity<'_> {
         }
         let (minted, token) = self.new_token(&known, &redeem.label, now, None);
         records.push(AuditRecord {
-            token: Some(token.row.id),
+            credential: Some(token.row.id),
             revision: Some(token.row.revision),
             ..AuditRecord::new(now, AuditAction::TokenIssued)
         });
         for record in &mut records {
             record.principal = Some(invite.created_by);
             record.subject = Some(known.principal.id);
+            record.invite = Some(invite.id);
             record.source = Some(source.to_string());
         }
         let change = InviteRedeem { hash, now, invited, grants, token: token.clone() };
@@ -104,20 +109,15 @@ impl Identity<'_> {
         Ok((known, Invited::New(self.app.authenticated(principal, Principal::canonical)), records))
     }
 
-    /// What comes with the invitation, leaving what the principal has already as it is.
+    /// What comes with the invitation. What the principal has already stays as it is: a code, which may be weeks old,
+    /// changes nobody's role.
     fn invited_grants(&self, invite: &InviteRow, known: &Known) -> Vec<Authenticated<Grant>> {
         let member = invite.membership.map(|(workspace, role)| (Scope::Workspace(workspace), role));
         let serves = invite.compute.map(|compute| (Scope::Compute(compute), Role::Agent));
         let new = |(scope, role): (Scope, Role)| {
-            let had = known.grants.iter().find(|g| g.scope == scope && g.effect == Effect::Allow);
-            let grant = Grant {
-                principal: known.principal.id,
-                scope,
-                role,
-                effect: Effect::Allow,
-                revision: had.map_or(1, |g| g.revision + 1),
-            };
-            (had.map(|g| g.role) != Some(role)).then(|| self.app.authenticated(grant, Grant::canonical))
+            let has = known.grants.iter().any(|g| g.scope == scope && g.effect == Effect::Allow);
+            let grant = Grant { principal: known.principal.id, scope, role, effect: Effect::Allow, revision: 1 };
+            (!has).then(|| self.app.authenticated(grant, Grant::canonical))
         };
         [member, serves].into_iter().flatten().filter_map(new).collect()
     }
@@ -125,9 +125,9 @@ impl Identity<'_> {
     /// Signs a service principal in for a quarter of an hour.
     pub async fn login_client(&self, login: &ClientLogin, source: IpAddr) -> Result<TokenIssued> {
         let name = login.client_id.to_string();
-        self.app.throttle.check(source, Some(&name))?;
+        self.app.throttle.check(source, &name)?;
         let result = self.client(login, source).await;
-        self.count_failure(&result, source, Some(&name));
+        self.count_failure(&result, source, &name);
         result
     }
 
@@ -154,7 +154,7 @@ impl Identity<'_> {
         let (minted, token) = self.new_token(&known, "client login", now, Some(now.plus(CLIENT_LOGIN)));
         let record = AuditRecord {
             principal: Some(known.principal.id),
-            token: Some(token.row.id),
+            credential: Some(token.row.id),
             subject: Some(known.principal.id),
             revision: Some(token.row.revision),
             source: Some(source.to_string()),
@@ -169,7 +169,7 @@ impl Identity<'_> {
         Ok(issued(minted, &token.row, &known))
     }
 
-    fn count_failure(&self, result: &Result<TokenIssued>, source: IpAddr, name: Option<&str>) {
+    fn count_failure(&self, result: &Result<TokenIssued>, source: IpAddr, name: &str) {
         if let Err(Error::Unauthenticated(_)) = result {
             self.app.throttle.failed(source, name);
         }
@@ -182,8 +182,10 @@ pub(crate) fn grant_record(grant: &Grant, now: Timestamp) -> AuditRecord {
     record.subject = Some(grant.principal);
     record.revision = Some(grant.revision);
     record.name = Some(grant.role.as_str().to_owned());
-    if let Scope::Workspace(workspace) = grant.scope {
-        record.workspace = Some(workspace);
+    match grant.scope {
+        Scope::Installation => {}
+        Scope::Workspace(workspace) => record.workspace = Some(workspace),
+        Scope::Compute(compute) => record.compute = Some(compute),
     }
     record
 }

@@ -1,16 +1,18 @@
 //! Principals: listed, made (service principals), disabled and enabled by the installation's owners.
 
 use kluis_core::access::{Action, Epoch, Principal, PrincipalKind, Resource};
-use kluis_core::api::identity::{ChangePrincipal, ClientSecretCreated, CreatePrincipal, PrincipalView};
+use kluis_core::api::identity::{
+    ChangePrincipal, ClientSecretCreated, ClientSecretQuery, ClientSecretView, CreatePrincipal, PrincipalView,
+};
 use kluis_core::api::{Page, PageQuery};
 use kluis_core::audit::{AuditAction, AuditRecord};
 use kluis_core::id::{PrincipalId, TokenId};
 use kluis_core::plaintext::Plaintext;
-use kluis_store::identity::ClientSecretRow;
+use kluis_store::identity::{ClientSecretRow, TokenRevoke};
 use kluis_store::{After, Write};
 use kluis_vault::token;
 
-use super::{Identity, principal_view};
+use super::{Identity, ends, page_of, principal_view};
 use crate::api::limit;
 use crate::caller::{Caller, Known};
 use crate::error::{Error, Result};
@@ -87,23 +89,31 @@ impl Identity<'_> {
     }
 
     /// A new secret for a service principal, shown once.
-    pub async fn client_secret_create(&self, caller: &Caller, who: &str) -> Result<ClientSecretCreated> {
+    pub async fn client_secret_create(
+        &self,
+        caller: &Caller,
+        who: &str,
+        query: ClientSecretQuery,
+    ) -> Result<ClientSecretCreated> {
         self.app.authorize(caller, Action::PrincipalManage, Resource::Installation).await?;
         let known = self.find(who).await?;
         if known.principal.kind != PrincipalKind::ServicePrincipal {
             return Err(Error::conflict("only service principals sign in with a secret; invite users and agents"));
         }
         let now = self.app.now();
+        let expires = ends(now, query.life_seconds)?;
         let minted = self.app.mint(token::Kind::ClientSecret);
         let row = ClientSecretRow {
             id: TokenId::generate(&*self.app.rng),
             principal: known.principal.id,
             hash: minted.hash,
             created: now,
-            expires: None,
+            expires,
             revision: 1,
         };
+        let id = row.id;
         let record = AuditRecord {
+            credential: Some(id),
             subject: Some(known.principal.id),
             revision: Some(row.revision),
             ..caller.record(now, AuditAction::ClientSecretCreated)
@@ -115,6 +125,39 @@ impl Identity<'_> {
             other => other.into(),
         })?;
         let client_secret = Plaintext::from_text(&minted.text).expect("a token is short");
-        Ok(ClientSecretCreated { client_id: known.principal.id, client_secret, expires: None })
+        Ok(ClientSecretCreated { id, client_id: known.principal.id, client_secret, expires })
+    }
+
+    /// A service principal's secrets, oldest first, without what is secret.
+    pub async fn client_secrets(&self, caller: &Caller, who: &str, page: &PageQuery) -> Result<Page<ClientSecretView>> {
+        self.app.authorize(caller, Action::PrincipalManage, Resource::Installation).await?;
+        let now = self.app.now();
+        let mut rows = self.app.store.client_secret_list(self.find(who).await?.principal.id).await?;
+        rows.retain(|secret| secret.row.expires.is_none_or(|expires| expires > now));
+        page_of(
+            rows,
+            page,
+            |secret| secret.row.id,
+            |secret| {
+                let row =
+                    self.app.verified(secret, ClientSecretRow::canonical, "client secret", |r| r.id.to_string())?;
+                Ok(ClientSecretView { id: row.id, created: row.created, expires: row.expires })
+            },
+        )
+    }
+
+    /// Takes a service principal's secret: nobody signs in with it from the answer on.
+    pub async fn client_secret_revoke(&self, caller: &Caller, who: &str, secret: TokenId) -> Result<()> {
+        self.app.authorize(caller, Action::PrincipalManage, Resource::Installation).await?;
+        let principal = self.find(who).await?.principal.id;
+        let record = AuditRecord {
+            credential: Some(secret),
+            subject: Some(principal),
+            ..caller.record(self.app.now(), AuditAction::ClientSecretRevoked)
+        };
+        let revoke = TokenRevoke { principal, token: secret };
+        let write = Write::new(caller.authority(), self.app.vault.audit_entry(record), revoke);
+        self.app.store.client_secret_revoke(write).await.map_err(|e| Error::from(e).missing("client secret"))?;
+        Ok(())
     }
 }

@@ -1,48 +1,46 @@
-//! A caller's own tokens. A token made with another one never outlives it, so a short login can not be turned into a
+//! A caller's own tokens, and those of others for whoever may take them away. A token made with another one never outlives it, so a short login can not be turned into a
 //! long one.
 
-use kluis_core::access::PrincipalKind;
+use kluis_core::access::{Action, PrincipalKind, Resource};
 use kluis_core::api::identity::{CreateToken, TokenIssued, TokenView};
 use kluis_core::api::{Page, PageQuery};
 use kluis_core::audit::{AuditAction, AuditRecord};
 use kluis_core::clock::Timestamp;
-use kluis_core::id::TokenId;
+use kluis_core::id::{PrincipalId, TokenId};
 use kluis_core::plaintext::Plaintext;
 use kluis_store::identity::{TokenKind, TokenRevoke, TokenRow};
 use kluis_store::{Authenticated, Authority, Write};
 use kluis_vault::token;
 
-use super::{Identity, Minted, check_label, ends, principal_view, token_view};
-use crate::api::limit;
+use super::{Identity, Minted, check_label, ends, page_of, principal_view, token_view};
 use crate::caller::{Caller, Known};
 use crate::error::{Error, Result};
 
 impl Identity<'_> {
     /// The caller's tokens, oldest first. A row that is damaged is left out, and in the log.
     pub async fn tokens(&self, caller: &Caller, page: &PageQuery) -> Result<Page<TokenView>> {
-        let limit = limit(page.limit)? as usize;
-        let after = page.after.as_deref().map(str::parse::<TokenId>).transpose()?;
+        self.token_page(caller.id(), page).await
+    }
+
+    /// Anybody's tokens, for an owner of the installation.
+    pub async fn tokens_of(&self, caller: &Caller, who: &str, page: &PageQuery) -> Result<Page<TokenView>> {
+        self.app.authorize(caller, Action::PrincipalManage, Resource::Installation).await?;
+        self.token_page(self.find(who).await?.principal.id, page).await
+    }
+
+    async fn token_page(&self, of: PrincipalId, page: &PageQuery) -> Result<Page<TokenView>> {
         let now = self.app.now();
-        let mut rows = self.app.store.token_list(caller.id()).await?;
+        let mut rows = self.app.store.token_list(of).await?;
         rows.retain(|t| t.row.expires.is_none_or(|expires| expires > now));
-        let start = match after {
-            None => 0,
-            Some(id) => rows.iter().position(|t| t.row.id == id).map_or(rows.len(), |n| n + 1),
-        };
-        let mut items = Vec::new();
-        let mut last = None;
-        for token in rows.drain(start..).take(limit + 1) {
-            if items.len() == limit {
-                return Ok(Page { items, next: last });
-            }
-            let id = token.row.id;
-            match self.app.verified(token, TokenRow::canonical, "token", |t| t.id.to_string()) {
-                Ok(row) => items.push(token_view(&row)),
-                Err(e) => tracing::error!(token = %id, error = %e, "left out of a list"),
-            }
-            last = Some(id.to_string());
-        }
-        Ok(Page { items, next: None })
+        page_of(
+            rows,
+            page,
+            |token| token.row.id,
+            |token| {
+                let row = self.app.verified(token, TokenRow::canonical, "token", |t| t.id.to_string())?;
+                Ok(token_view(&row))
+            },
+        )
     }
 
     /// A further token for the caller.
@@ -53,6 +51,7 @@ impl Identity<'_> {
         let expires = [asked, caller.token.expires].into_iter().flatten().min();
         let (minted, token) = self.new_token(&caller.known, &create.label, now, expires);
         let mut record = caller.record(now, AuditAction::TokenIssued);
+        record.credential = Some(token.row.id);
         record.subject = Some(caller.id());
         record.revision = Some(token.row.revision);
         let write = Write::new(caller.authority(), self.app.vault.audit_entry(record), token.clone());
@@ -63,15 +62,28 @@ impl Identity<'_> {
     /// Takes one of the caller's tokens; `current` is the one that was presented.
     pub async fn token_revoke(&self, caller: &Caller, which: &str) -> Result<()> {
         let token = if which == "current" { caller.token.id } else { which.parse()? };
-        let now = self.app.now();
-        let record = AuditRecord { subject: Some(caller.id()), ..caller.record(now, AuditAction::TokenRevoked) };
-        let revoke = TokenRevoke { principal: caller.id(), token };
+        self.revoke(caller, TokenRevoke { principal: caller.id(), token }).await
+    }
+
+    /// Takes anybody's token, for an owner of the installation.
+    pub async fn token_revoke_of(&self, caller: &Caller, who: &str, token: TokenId) -> Result<()> {
+        self.app.authorize(caller, Action::PrincipalManage, Resource::Installation).await?;
+        let principal = self.find(who).await?.principal.id;
+        self.revoke(caller, TokenRevoke { principal, token }).await
+    }
+
+    async fn revoke(&self, caller: &Caller, revoke: TokenRevoke) -> Result<()> {
+        let record = AuditRecord {
+            credential: Some(revoke.token),
+            subject: Some(revoke.principal),
+            ..caller.record(self.app.now(), AuditAction::TokenRevoked)
+        };
         let write = Write::new(caller.authority(), self.app.vault.audit_entry(record), revoke);
         self.app.store.token_revoke(write).await.map_err(|e| Error::from(e).missing("token"))?;
         Ok(())
     }
 
-    /// Forgets tokens, client secrets and unused invitations whose time is over.
+    /// Forgets tokens, client secrets and invitations whose time is over.
     pub async fn forget_expired(&self) -> Result<()> {
         let write = Write { authority: Authority::server(), audit: Vec::new(), change: self.app.now() };
         self.app.store.expired_remove(write).await?;

@@ -123,7 +123,7 @@ impl Runs<'_> {
         if unreadable.is_empty() {
             return Ok(());
         }
-        self.app.refused(caller, Some(workspace.id), Action::SecretRead).await?;
+        self.app.refused(caller, Some(workspace.id), Action::SecretRead).await;
         Err(Error::SecretsUnreadable(unreadable))
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use kluis_core::access::Action;
+use kluis_core::access::{Action, Resource};
 use kluis_core::api::secrets::{ChangeVersion, SecretView, VersionView};
 use kluis_core::audit::{AuditAction, AuditRecord};
 use kluis_core::clock::Timestamp;
@@ -49,7 +49,9 @@ impl Secrets<'_> {
             };
             let changed = self.app.authenticated(row.clone(), Version::canonical);
             let write = Write::new(caller.authority(), self.app.vault.audit_entry(record), changed);
-            match self.app.store.version_change(write).await {
+            let may = (Action::SecretSet, Resource::Workspace(workspace.id));
+            let changed = self.app.write(caller, may, write, |s, w| async move { s.version_change(w).await });
+            match changed.await? {
                 Ok(()) => return Ok(version_view(&secret, row)),
                 Err(kluis_store::Error::Revision { .. }) => {}
                 Err(e) => return Err(Error::from(e).missing("version of this secret")),
@@ -79,7 +81,9 @@ impl Secrets<'_> {
             secret.revision += 1;
             secret.updated = now;
             let write = self.exchange(caller, &secret, AuditAction::SecretDeleted);
-            match self.app.store.secret_delete(write).await {
+            let may = (Action::SecretDelete, Resource::Workspace(workspace.id));
+            let deleted = self.app.write(caller, may, write, |s, w| async move { s.secret_delete(w).await });
+            match deleted.await? {
                 Ok(()) => return Ok(view(secret, version)),
                 Err(kluis_store::Error::Revision { .. }) => {}
                 Err(e) => return Err(missing(e)),
@@ -97,7 +101,9 @@ impl Secrets<'_> {
             secret.revision += 1;
             secret.updated = self.app.now();
             let write = self.exchange(caller, &secret, AuditAction::SecretRecovered);
-            match self.app.store.secret_recover(write).await {
+            let may = (Action::SecretDelete, Resource::Workspace(workspace.id));
+            let recovered = self.app.write(caller, may, write, |s, w| async move { s.secret_recover(w).await });
+            match recovered.await? {
                 Ok(()) => return Ok(view(secret, version)),
                 Err(kluis_store::Error::Revision { .. }) => {}
                 Err(e) => return Err(missing(e)),
@@ -114,7 +120,9 @@ impl Secrets<'_> {
         let record = record(caller, &secret, self.app.now(), AuditAction::SecretPurged);
         let change = SecretPurge { workspace: workspace.id, secret: secret.id, revision: secret.revision };
         let write = Write::new(caller.authority(), self.app.vault.audit_entry(record), change);
-        self.app.store.secret_purge(write).await.map_err(missing)
+        let may = (Action::SecretPurge, Resource::Workspace(workspace.id));
+        let purged = self.app.write(caller, may, write, |s, w| async move { s.secret_purge(w).await });
+        purged.await?.map_err(missing)
     }
 
     /// Purges what was deleted long enough ago. The server's own work: the record names nobody.
@@ -173,13 +181,13 @@ fn apply(row: &mut Version, change: &ChangeVersion) -> Result<()> {
         attributes.enabled = enabled;
     }
     if let Some(content_type) = &change.content_type {
-        attributes.content_type = Some(content_type.clone());
+        attributes.content_type.clone_from(content_type);
     }
     if let Some(tags) = &change.tags {
         attributes.tags.clone_from(tags);
     }
-    attributes.not_before = change.not_before.or(attributes.not_before);
-    attributes.expires = change.expires.or(attributes.expires);
+    attributes.not_before = change.not_before.unwrap_or(attributes.not_before);
+    attributes.expires = change.expires.unwrap_or(attributes.expires);
     Ok(attributes.check()?)
 }
 

@@ -24,7 +24,7 @@ impl Secrets<'_> {
         version: Option<VersionId>,
     ) -> Result<SecretValue> {
         let workspace = self.workspace(caller, workspace, Action::SecretRead).await?;
-        let wanted = Wanted { names: std::slice::from_ref(name), version };
+        let wanted = Wanted { names: std::slice::from_ref(name), version, batch: false };
         let found = self.deliver(caller, &workspace, &wanted).await.map_err(Error::without_entry)?;
         found.items.into_iter().next().ok_or(match version {
             Some(_) => Error::NotFound("version of this secret"),
@@ -41,7 +41,7 @@ impl Secrets<'_> {
     ) -> Result<SecretValues> {
         let workspace = self.workspace(caller, workspace, Action::SecretRead).await?;
         check_batch(names)?;
-        self.deliver(caller, &workspace, &Wanted { names, version: None }).await
+        self.deliver(caller, &workspace, &Wanted { names, version: None, batch: true }).await
     }
 
     /// The one place where a caller's value is opened. When the caller's rights have moved since it was looked up, it is
@@ -83,7 +83,7 @@ impl Secrets<'_> {
             };
             match self.readable(workspace, name, &found, now) {
                 Ok(readable) => good.push((name, readable, found.sealed)),
-                Err(Error::SecretDeleted { .. }) if wanted.names.len() > 1 => missing.push(name.clone()),
+                Err(Error::SecretDeleted { .. }) if wanted.batch => missing.push(name.clone()),
                 Err(e) => return Err(Again::No(e.in_entry(index))),
             }
         }
@@ -106,7 +106,7 @@ impl Secrets<'_> {
         for (name, readable, sealed) in good {
             let value = self.app.vault.unseal(&readable.binding, &sealed).map_err(|e| Again::No(e.into()))?;
             let mut secret = view(readable.secret, readable.version);
-            if wanted.names.len() > 1 {
+            if wanted.batch {
                 secret.name = name.clone();
             }
             items.push(SecretValue { value, secret });
@@ -139,6 +139,8 @@ impl Secrets<'_> {
 struct Wanted<'a> {
     names: &'a [SecretName],
     version: Option<VersionId>,
+    /// As a batch, of one name too: what is deleted is missing, and names come back as asked.
+    batch: bool,
 }
 
 /// What a try came to.

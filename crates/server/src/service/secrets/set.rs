@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use kluis_core::access::Action;
+use kluis_core::access::{Action, Resource};
 use kluis_core::api::secrets::{NamedSecret, SecretView, SecretsSet, SetSecret, SetSecrets};
 use kluis_core::audit::{AuditAction, AuditRecord};
 use kluis_core::clock::Timestamp;
@@ -59,7 +59,12 @@ impl Secrets<'_> {
             }
             entries.push(Entry { name, value, attributes, if_revision: None });
         }
-        Ok(SecretsSet { items: self.insert(caller, &workspace, &entries).await? })
+        let mut items = self.insert(caller, &workspace, &entries).await?;
+        // A batch answers in the names that it was asked with.
+        for (view, entry) in items.iter_mut().zip(&entries) {
+            view.name.clone_from(entry.name);
+        }
+        Ok(SecretsSet { items })
     }
 
     async fn insert(&self, caller: &Caller, workspace: &Workspace, entries: &[Entry<'_>]) -> Result<Vec<SecretView>> {
@@ -97,7 +102,9 @@ impl Secrets<'_> {
                 });
             }
             let write = Write { authority: caller.authority(), audit: self.app.entries(records), change };
-            match self.app.store.secret_version_insert(write).await {
+            let may = (Action::SecretSet, Resource::Workspace(workspace.id));
+            let set = self.app.write(caller, may, write, |s, w| async move { s.secret_version_insert(w).await });
+            match set.await? {
                 Ok(()) => return Ok(views),
                 // Somebody else set it between the look and the write, or the workspace's key was rotated: look again.
                 Err(e) if matches!(e.entry().1, StoreError::Revision { .. } | StoreError::Moved(_)) => {}

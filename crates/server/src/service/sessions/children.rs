@@ -3,12 +3,13 @@
 
 use kluis_core::api::runs::ChangeRun;
 use kluis_core::api::session::{ChildCreated, CreateChild, EndChild};
+use kluis_core::audit::{AuditAction, AuditRecord};
 use kluis_core::name::RunId;
 use kluis_core::run::RunStatus;
 use kluis_store::Write;
 use kluis_store::runs::{ChildEnd, ChildInsert, RunChange};
 
-use super::{Sessions, alive, refusal, text};
+use super::{Sessions, alive, record, refusal, text};
 use crate::error::{Error, Result};
 use crate::service::runs::submission;
 use crate::signed::SessionCaller;
@@ -18,9 +19,13 @@ impl Sessions<'_> {
     pub async fn change(&self, session: &SessionCaller, run: Option<RunId>, change: ChangeRun) -> Result<()> {
         alive(&session.row)?;
         submission::check_change(&change)?;
+        self.app.blobs.room()?;
+        let mut record = record(session, self.app.now(), AuditAction::RunChanged);
+        record.name = run.as_ref().map(ToString::to_string);
         let run = run.unwrap_or_else(|| session.row.run.clone());
-        let change = RunChange { workspace: session.row.workspace, run, change, limit: submission::MAX_TAGS };
-        let write = Write { authority: session.authority(), audit: Vec::new(), change };
+        let limits = self.app.settings.run_limits;
+        let change = RunChange { workspace: session.row.workspace, run, change, limit: submission::MAX_TAGS, limits };
+        let write = Write::new(session.authority(), self.app.vault.audit_entry(record), change);
         self.app.store.run_change(write).await.map_err(|e| refusal(e).missing("child run"))?;
         Ok(())
     }
@@ -30,13 +35,17 @@ impl Sessions<'_> {
         alive(&session.row)?;
         submission::tags(&create.tags)?;
         create.display_name.as_deref().map_or(Ok(()), submission::display_name)?;
+        self.app.blobs.room()?;
         let now = self.app.now();
         let id = match create.run {
             Some(id) => id,
             None => RunId::generate(&self.run_of(&session.row).await?.experiment, now, &*self.app.rng),
         };
-        let change = ChildInsert { id, display_name: create.display_name, tags: create.tags, now };
-        let write = Write { authority: session.authority(), audit: Vec::new(), change };
+        let name = Some(id.to_string());
+        let record = AuditRecord { name, ..record(session, now, AuditAction::ChildCreated) };
+        let limits = self.app.settings.run_limits;
+        let change = ChildInsert { id, display_name: create.display_name, tags: create.tags, now, limits };
+        let write = Write::new(session.authority(), self.app.vault.audit_entry(record), change);
         let inserted = self.app.store.child_insert(write).await.map_err(refusal)?;
         Ok(ChildCreated { run: inserted.run.id, number: inserted.run.number })
     }
@@ -48,8 +57,11 @@ impl Sessions<'_> {
         if !matches!(end.status, RunStatus::Completed | RunStatus::Failed | RunStatus::Canceled) {
             return Err(Error::bad_request("`status` is `completed`, `failed` or `canceled`"));
         }
-        let change = ChildEnd { run: run.clone(), status: end.status, reason: end.reason, now: self.app.now() };
-        let write = Write { authority: session.authority(), audit: Vec::new(), change };
+        let now = self.app.now();
+        let name = Some(run.to_string());
+        let record = AuditRecord { name, ..record(session, now, AuditAction::ChildEnded) };
+        let change = ChildEnd { run: run.clone(), status: end.status, reason: end.reason, now };
+        let write = Write::new(session.authority(), self.app.vault.audit_entry(record), change);
         match self.app.store.child_end(write).await {
             Ok(_) => Ok(()),
             // The child's end, not the session's.

@@ -16,6 +16,8 @@ use crate::signed::SessionCaller;
 
 /// The most metrics of one request.
 const MAX_METRICS: usize = 10_000;
+/// How many of them are stored in one unit of work: whoever reads a secret meanwhile waits for so many and no more.
+const METRICS_AT_ONCE: usize = 500;
 /// The longest metric's name, in bytes.
 const MAX_METRIC_NAME: usize = 255;
 /// The largest metric's value, in bytes of JSON.
@@ -69,7 +71,7 @@ impl Sessions<'_> {
         arrived.map_err(refusal)
     }
 
-    /// Appends metrics, numbered like log records.
+    /// Appends metrics, numbered like log records. The first ones may be stored and later ones refused.
     pub async fn append_metrics(&self, session: &SessionCaller, append: AppendMetrics) -> Result<Appended> {
         alive(&session.row)?;
         if append.metrics.len() > MAX_METRICS || append.first >= i64::MAX as u64 - MAX_METRICS as u64 {
@@ -80,11 +82,20 @@ impl Sessions<'_> {
         for (index, metric) in append.metrics.iter().enumerate() {
             check_metric(&metric.metric).map_err(|why| Error::bad_request(format!("metric {index} {why}")))?;
         }
-        let metrics = append.metrics.into_iter().map(|m| (m.run, m.metric)).collect();
-        let change = MetricAppend { first: append.first, metrics };
-        let write = Write { authority: session.authority(), audit: Vec::new(), change };
-        let arrived = self.app.store.metric_append(write).await.map_err(|e| refusal(e).missing("child run"))?;
-        Ok(Appended { next: arrived.next })
+        self.app.blobs.room()?;
+        let (mut first, limits) = (append.first, self.app.settings.run_limits);
+        let mut metrics = append.metrics.into_iter().map(|m| (m.run, m.metric)).peekable();
+        loop {
+            let metrics_now: Vec<_> = metrics.by_ref().take(METRICS_AT_ONCE).collect();
+            let end = first + metrics_now.len() as u64;
+            let change = MetricAppend { first, metrics: metrics_now, limits };
+            let write = Write { authority: session.authority(), audit: Vec::new(), change };
+            let arrived = self.app.store.metric_append(write).await.map_err(|e| refusal(e).missing("child run"))?;
+            if metrics.peek().is_none() || arrived.next < end {
+                return Ok(Appended { next: arrived.next });
+            }
+            first = end;
+        }
     }
 
     /// A piece of a file. The file appears, in place of an older one, when its last piece is in.

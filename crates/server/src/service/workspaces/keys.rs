@@ -101,11 +101,13 @@ impl Workspaces<'_> {
         }
     }
 
-    /// Tells the vault how often each generation has wrapped: it starts counting at zero with each process.
+    /// Tells the vault how often each generation has wrapped: it starts counting at zero with each process. Which one
+    /// wrapped a blob's key is not in the rows, so each counts all of them.
     pub async fn count_wear(&self) -> Result<()> {
         for (workspace, generations) in self.generations().await? {
+            let blobs = self.app.store.blob_count(workspace).await?;
             for key in generations {
-                let count = self.app.store.versions_using_key(workspace, key).await?;
+                let count = blobs + self.app.store.versions_using_key(workspace, key).await?;
                 if let Err(e) = self.app.vault.wraps_at_least(workspace, key, count) {
                     tracing::error!(%workspace, error = %e, "a key's wear is not known");
                 }

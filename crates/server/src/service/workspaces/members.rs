@@ -1,10 +1,10 @@
-//! Members of a workspace. The last owner stays: somebody must be able to let others in.
+//! Members of a workspace. The last owner stays, which the store sees to: somebody must be able to let others in.
 
 use kluis_core::access::{Action, Effect, Grant, Role, Scope};
 use kluis_core::api::workspaces::MemberView;
 use kluis_core::api::{Page, PageQuery};
 use kluis_core::audit::{AuditAction, AuditRecord};
-use kluis_core::id::{PrincipalId, WorkspaceId};
+use kluis_core::id::WorkspaceId;
 use kluis_core::name::WorkspaceName;
 use kluis_store::identity::GrantRemove;
 use kluis_store::workspaces::Member;
@@ -55,9 +55,6 @@ impl Workspaces<'_> {
         if had.is_some_and(|g| g.role == role) {
             return Ok(view);
         }
-        if had.is_some_and(|g| g.role == Role::Owner) {
-            self.keep_an_owner(workspace.id, known.principal.id).await?;
-        }
         let grant = Grant {
             principal: known.principal.id,
             scope,
@@ -86,9 +83,6 @@ impl Workspaces<'_> {
         let scope = Scope::Workspace(workspace.id);
         let had = known.grants.iter().find(|g| g.scope == scope && g.effect == Effect::Allow);
         let had = had.ok_or(Error::NotFound("member"))?;
-        if had.role == Role::Owner {
-            self.keep_an_owner(workspace.id, known.principal.id).await?;
-        }
         let record = AuditRecord {
             workspace: Some(workspace.id),
             subject: Some(known.principal.id),
@@ -101,22 +95,5 @@ impl Workspaces<'_> {
         let write = Write::new(caller.authority(), self.app.vault.audit_entry(record), remove);
         self.app.store.grant_remove(write).await.map_err(|e| Error::from(e).missing("member"))?;
         Ok(())
-    }
-
-    /// Refuses when nobody but this principal owns the workspace. Memberships change one at a time (the caller holds the
-    /// lock), so two owners cannot remove each other at once.
-    async fn keep_an_owner(&self, workspace: WorkspaceId, except: PrincipalId) -> Result<()> {
-        let mut after = None;
-        loop {
-            let page = self.app.store.members(workspace, After { after, limit: 200 }).await?;
-            let owns = |m: MemberView| m.role == Role::Owner && m.principal != except;
-            if page.items.into_iter().filter_map(|m| self.view(workspace, m)).any(owns) {
-                return Ok(());
-            }
-            after = page.next;
-            if after.is_none() {
-                return Err(Error::conflict("this is the workspace's last owner; make somebody else one first"));
-            }
-        }
     }
 }

@@ -91,7 +91,7 @@ async fn a_ticket_outlives_a_machine_that_slept() {
     let lease = stage.lease().await;
     stage.confirm(&lease).await.ok();
     world.advance(Duration::from_hours(1));
-    world.app.listening.anew(world.app.now());
+    world.app.listening.begin(world.app.now());
     world.advance(Duration::from_secs(119));
     world.app.attempts().sweep(world.app.listening.since()).await.unwrap();
     assert_eq!(stage.status(&run).await, "starting");

@@ -231,3 +231,36 @@ async fn checkpoints_follow_the_log_while_the_server_runs() {
     tokio::time::timeout(Duration::from_secs(5), reached).await.expect("a checkpoint reached the head");
     running.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_failure_while_signing_the_log_passes() {
+    let folder = TempDir::new().unwrap();
+    let options = options(&folder);
+    let running = started(options.clone()).await;
+    let kept = async || running.app().store.checkpoint_last().await;
+    let wait = async |size: u64| {
+        for _ in 0..400 {
+            if kept().await.is_ok_and(|last| last.is_some_and(|last| last.checkpoint.size >= size)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("nothing was signed");
+    };
+    let append = async || {
+        use kluis_core::audit::{AuditAction, AuditRecord};
+        let app = running.app();
+        let entry = app.vault.audit_entry(AuditRecord::new(app.now(), AuditAction::ServerStarted));
+        let authority = kluis_store::Authority::server();
+        app.store.audit_append(kluis_store::Write::new(authority, entry, ())).await.unwrap();
+        app.store.audit_head().await.unwrap().size
+    };
+    wait(1).await;
+    crate::world::tamper(&options.data, "ALTER TABLE checkpoint RENAME TO away");
+    append().await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(kept().await.is_err());
+    crate::world::tamper(&options.data, "ALTER TABLE away RENAME TO checkpoint");
+    wait(append().await).await;
+    running.shutdown().await;
+}

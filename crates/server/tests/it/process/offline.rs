@@ -1,10 +1,11 @@
 //! Work on a stopped server: a new login for the owner, a new root key, a look at the data's health.
 
+use kluis_core::audit::{AuditAction, AuditRecord, Frontier, leaf_hash};
 use kluis_server::server::offline;
 use kluis_server::{Server, ServerOptions, StartError};
 use serde_json::json;
 
-use crate::world::{CANARY, World};
+use crate::world::{CANARY, World, tamper};
 
 const HOME: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -85,4 +86,99 @@ async fn nothing_is_made_where_nothing_is() {
     assert!(offline::root_rotate(&options).await.is_err());
     assert!(offline::owner_reset(&options, None).await.is_err());
     assert!(!options.data.exists());
+}
+
+#[tokio::test]
+async fn the_doctor_finds_what_was_changed_behind_the_servers_back() {
+    for (statement, table) in [
+        ("UPDATE principal SET revision = 7", "principal"),
+        ("UPDATE token SET label = 'x'", "token"),
+        ("UPDATE secret SET revision = 7", "secret"),
+        ("UPDATE version SET enabled = 0", "version"),
+        ("UPDATE version SET value = zeroblob(length(value))", "version"),
+        ("UPDATE sealed_blob SET bytes = zeroblob(length(bytes))", "sealed_blob"),
+    ] {
+        let (_folder, options, _) = stopped().await;
+        tamper(&options.data, statement);
+        let found = offline::doctor(&options).await.unwrap();
+        assert!(found.health.findings.iter().any(|f| f.table == table), "{statement}: {found:?}");
+        assert!(found.audit.holds() && found.checkpoint_fits, "{statement}");
+    }
+}
+
+/// Recomputing the frontier over a shorter log hides nothing from whoever kept a checkpoint, the server itself first.
+#[tokio::test]
+async fn a_log_rewritten_after_it_was_signed_is_found_and_not_signed_again() {
+    let (_folder, options, owner) = stopped().await;
+    let (app, _) = Server::open(&options).await.unwrap();
+    let signed = app.audit().checkpoint().await.unwrap();
+    let keep = |change| kluis_store::Write { authority: kluis_store::Authority::server(), audit: Vec::new(), change };
+    app.store.checkpoint_insert(keep(signed)).await.unwrap();
+    let record = AuditRecord::new(app.now(), AuditAction::ServerStarted);
+    app.store
+        .audit_append(kluis_store::Write::new(kluis_store::Authority::server(), app.vault.audit_entry(record), ()))
+        .await
+        .unwrap();
+    let leaves = app.store.audit_leaves(0, u32::MAX).await.unwrap();
+    app.store.close();
+    // The first record goes; the others move up, and the frontier is the one of what is left.
+    let (mut entries, mut frontier) = (Vec::new(), Frontier::default());
+    for (_, leaf) in &leaves[1..] {
+        entries.extend_from_slice(&u32::try_from(leaf.len()).unwrap().to_be_bytes());
+        entries.extend_from_slice(leaf);
+        frontier.append(leaf_hash(leaf));
+    }
+    let database = rusqlite::Connection::open(options.data.join("kluis.db")).unwrap();
+    let away = "DROP TRIGGER audit_page_stays; DROP TRIGGER audit_page_remains; DELETE FROM audit_page;";
+    database.execute_batch(away).unwrap();
+    let count = i64::try_from(leaves.len() - 1).unwrap();
+    let page = "INSERT INTO audit_page (first_seq, count, entries) VALUES (0, ?1, ?2)";
+    database.execute(page, (count, entries)).unwrap();
+    database.execute("UPDATE audit_head SET frontier = ?1", [frontier.to_bytes()]).unwrap();
+    database.close().unwrap();
+
+    let found = offline::doctor(&options).await.unwrap();
+    assert!(found.audit.holds() && !found.checkpoint_fits, "the rewriter did its homework");
+    match Server::open(&options).await {
+        // As long as it was when it was signed, but not the same.
+        Err(StartError::Data { reason, .. }) => assert!(reason.contains("audit log"), "{reason}"),
+        Err(e) => panic!("{e}"),
+        Ok((app, _)) => {
+            let refused = app.audit().checkpoint().await.unwrap_err();
+            assert_eq!(refused.code(), "inconsistent");
+            app.sign_in(&owner, HOME).await.expect("everything else works");
+            app.store.close();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_shorter_than_it_was_signed_is_refused_at_the_start() {
+    let (_folder, options, _) = stopped().await;
+    let (app, _) = Server::open(&options).await.unwrap();
+    let mut signed = app.audit().checkpoint().await.unwrap();
+    signed.checkpoint.size += 1;
+    let signed = app.vault.sign_checkpoint(signed.checkpoint);
+    let write = kluis_store::Write { authority: kluis_store::Authority::server(), audit: Vec::new(), change: signed };
+    app.store.checkpoint_insert(write).await.unwrap();
+    app.store.close();
+    let error = Server::open(&options).await.map(std::mem::drop).expect_err("records are gone");
+    assert!(matches!(&error, StartError::Data { reason, .. } if reason.contains("checkpoint")), "{error}");
+}
+
+#[tokio::test]
+async fn work_on_a_stopped_server_needs_neither_certificate_nor_blobs_nor_every_owner() {
+    let (folder, mut options, _) = stopped().await;
+    std::fs::remove_dir_all(options.data.join("blobs")).unwrap();
+    std::fs::write(options.data.join("blobs"), "a file").unwrap();
+    tamper(&options.data, "DELETE FROM sealed_blob");
+    let owner = "owner".parse().unwrap();
+    offline::owner_reset(&options, Some(&owner)).await.unwrap();
+    options.tls = kluis_server::config::TlsSource::Files {
+        certificate: folder.path().join("gone.pem"),
+        key: folder.path().join("gone.key"),
+    };
+    offline::owner_reset(&options, None).await.unwrap();
+    offline::root_rotate(&options).await.unwrap();
+    offline::doctor(&options).await.unwrap();
 }

@@ -88,10 +88,10 @@ async fn a_workspaces_quota_counts_everything() {
     let stage = Stage::quota(1_000_000).await;
     upload(&stage, "team", &stage.ada, Body::from(vec![1; 600_000])).await.ok();
     let answer = upload(&stage, "team", &stage.ada, Body::from(vec![2; 600_000])).await;
-    refused(&answer, 507, "storage_full");
+    refused(&answer, 409, "quota_exceeded");
     assert!(answer.detail().contains("quota"), "{}", answer.detail());
     let (_, launcher) = stage.running(Value::Object(serde_json::Map::new())).await;
-    refused(&launcher.piece(&stage.world, "outputs/a", 0, true, &vec![0; 600_000]).await, 507, "storage_full");
+    refused(&launcher.piece(&stage.world, "outputs/a", 0, true, &vec![0; 600_000]).await, 409, "quota_exceeded");
     launcher.piece(&stage.world, "outputs/a", 0, true, &vec![0; 100_000]).await.ok();
     // A tree that is there already needs no more space.
     upload(&stage, "team", &stage.ada, Body::from(vec![1; 600_000])).await.ok();

@@ -84,3 +84,38 @@ async fn metrics_sent_again_are_kept_once() {
     refused(&send(4, vec![metric("big", json!("x".repeat(65_536)))]).await, 400, "bad_request");
     refused(&world.get(&format!("{path}?after=hunter2"), &stage.ada).await, 400, "bad_request");
 }
+
+/// Whatever the code in a run does, others go on reading their secrets.
+#[tokio::test]
+async fn what_a_run_makes_is_bounded_and_refused_on_a_nearly_full_disk() {
+    let metric =
+        || json!({ "metric": { "name": "loss", "value": 1, "kind": "scalar", "time": "2026-11-24T14:20:00Z" } });
+    let limits = kluis_store::runs::RunLimits { metrics: 1200, children: 1, changes: 1, ..Default::default() };
+    let world = crate::world::World::with(|options| options.settings.run_limits = limits).await;
+    let stage = Stage::over(world).await;
+    let (run, launcher) = stage.running(json!({})).await;
+    let world = &stage.world;
+    let send = |first: u64, count: usize| {
+        let metrics: Vec<Value> = (0..count).map(|_| metric()).collect();
+        launcher.post(world, "/session/metrics", json!({ "first": first, "metrics": metrics }))
+    };
+    assert_eq!(send(0, 1100).await.ok()["next"], 1100, "more than are stored in one unit of work");
+    refused(&send(1100, 101).await, 409, "run_limit");
+    assert_eq!(send(1100, 100).await.ok()["next"], 1200);
+    let child = |id: &str| launcher.post(world, "/session/children", json!({ "run": id }));
+    child("fold_1").await.ok();
+    refused(&child("fold_2").await, 409, "run_limit");
+    launcher.patch(world, "/session/run", json!({ "tags": { "a": "1" } })).await.ok();
+    refused(&launcher.patch(world, "/session/run", json!({ "tags": { "a": "2" } })).await, 409, "run_limit");
+    launcher.read(world, &["db-password"]).await.ok();
+    let actions = stage.actions(&run).await;
+    assert!(actions.contains(&"run.child_created".to_owned()) && actions.contains(&"run.changed".to_owned()));
+
+    let full = Stage::full().await;
+    let (_, starved) = full.running(json!({})).await;
+    let metrics = json!({ "first": 0, "metrics": [metric()] });
+    refused(&starved.post(&full.world, "/session/metrics", metrics).await, 507, "storage_full");
+    let child = starved.post(&full.world, "/session/children", json!({ "run": "fold" })).await;
+    refused(&child, 507, "storage_full");
+    starved.read(&full.world, &["db-password"]).await.ok();
+}

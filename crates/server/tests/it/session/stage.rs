@@ -29,7 +29,8 @@ impl Stage {
         Self::over(World::with(|options| options.settings.blobs.quota_bytes = bytes).await).await
     }
 
-    async fn over(world: World) -> Self {
+    /// The same, over any world.
+    pub(crate) async fn over(world: World) -> Self {
         world.workspace("team").await;
         world.post("/computes", &world.owner, json!({ "name": "cluster" })).await.ok();
         let ada = world.user("ada", Some(("team", "contributor"))).await;

@@ -97,6 +97,7 @@ async fn a_run_is_submitted_leased_confirmed_redeemed_reads_and_ends() {
             "ticket.redeemed",
             "secret.delivered",
             "secret.delivered",
+            "run.changed",
             "secret.read",
             "run.leak",
             "run.ended"

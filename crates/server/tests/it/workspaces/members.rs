@@ -41,6 +41,18 @@ async fn the_last_owner_stays() {
 }
 
 #[tokio::test]
+async fn an_owner_who_is_disabled_is_not_the_one_who_stays() {
+    let world = World::new().await;
+    let ada = world.user("ada", Some(("default", "owner"))).await;
+    world.user("bob", Some(("default", "owner"))).await;
+    world.patch("/principals/bob", &world.owner, json!({ "enabled": false })).await.ok();
+    world.delete("/workspaces/default/members/owner", &ada).await.ok();
+    refused(&world.delete("/workspaces/default/members/ada", &world.owner).await, 409, "conflict");
+    world.put("/workspaces/default/members/owner", &world.owner, json!({ "role": "owner" })).await.ok();
+    world.delete("/workspaces/default/members/ada", &world.owner).await.ok();
+}
+
+#[tokio::test]
 async fn two_owners_can_not_remove_each_other_at_once() {
     let world = World::new().await;
     let ada = world.user("ada", Some(("default", "owner"))).await;

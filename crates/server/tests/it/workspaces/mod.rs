@@ -74,3 +74,41 @@ async fn a_deleted_workspace_is_gone_and_its_name_stays_taken() {
     }
     refused(&world.post("/workspaces", &world.owner, json!({ "name": "vision" })).await, 409, "conflict");
 }
+
+#[tokio::test]
+async fn a_deleted_workspace_is_erased_when_its_time_is_over() {
+    let stage = crate::session::stage::Stage::new().await;
+    let world = &stage.world;
+    let (_, launcher) = stage.running(json!({})).await;
+    launcher.log(world, 0, &["hello\n"]).await.ok();
+    launcher.piece(world, "outputs/a", 0, true, b"x").await.ok();
+    launcher.read(world, &["db-password"]).await.ok();
+    launcher.post(world, "/session/children", json!({ "run": "fold" })).await.ok();
+    launcher.end(world, 0).await.ok();
+    let id = text(&world.get("/workspaces/team", &world.owner).await.ok()["id"]);
+    world.delete("/workspaces/team", &world.owner).await.ok();
+    let data = world.folder.path().join("data");
+    let rows = |table: &str| {
+        let database = rusqlite::Connection::open(data.join("kluis.db")).unwrap();
+        let count = format!("SELECT count(*) FROM {table} WHERE workspace = x'{id}'");
+        database.query_row(&count, [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    world.advance(std::time::Duration::from_hours(89 * 24));
+    world.app.workspaces().purge_due().await.unwrap();
+    assert!(rows("version") > 0 && rows("run") > 0, "kept as long as deleted secrets are");
+    world.advance(std::time::Duration::from_hours(2 * 24));
+    world.app.workspaces().purge_due().await.unwrap();
+    for table in ["version", "secret", "run", "experiment"] {
+        assert_eq!(rows(table), 0, "{table}");
+    }
+    assert!(rows("blob") > 0 && rows("workspace_key") > 0, "somebody may still be reading its blobs");
+    world.advance(std::time::Duration::from_hours(2));
+    world.app.attempts().clean().await.unwrap();
+    world.app.workspaces().purge_due().await.unwrap();
+    assert_eq!((rows("blob"), rows("workspace_key")), (0, 0));
+    let erased = world.actions().await.iter().filter(|a| *a == "workspace.purged").count();
+    assert_eq!(erased, 1);
+    world.app.workspaces().purge_due().await.unwrap();
+    refused(&world.post("/workspaces", &world.owner, json!({ "name": "team" })).await, 409, "conflict");
+    assert_eq!(world.app.store.health().findings, []);
+}

@@ -173,6 +173,55 @@ async fn a_batch_is_read_with_what_is_missing_named_as_asked() {
 }
 
 #[tokio::test]
+async fn a_batch_of_one_is_a_batch() {
+    let world = World::new().await;
+    let ask = async |name: &str| {
+        world.post("/workspaces/default/secrets:get", &world.owner, json!({ "names": [name] })).await.ok()
+    };
+    let item = json!({ "items": [{ "name": "db-password", "value": "v" }] });
+    world.post("/workspaces/default/secrets:set", &world.owner, item).await.ok();
+    assert_eq!(ask("DB-Password").await["items"][0]["name"], "DB-Password", "as asked");
+    let item = json!({ "items": [{ "name": "DB-PASSWORD", "value": "w" }] });
+    let set = world.post("/workspaces/default/secrets:set", &world.owner, item).await.ok();
+    assert_eq!(set["items"][0]["name"], "DB-PASSWORD", "as asked");
+    assert_eq!(world.get(&format!("{AT}/db-PASSWORD"), &world.owner).await.ok()["name"], "db-password");
+    world.delete(&format!("{AT}/db-password"), &world.owner).await.ok();
+    assert_eq!(ask("Db-Password").await, json!({ "items": [], "missing": ["Db-Password"] }));
+}
+
+#[tokio::test]
+async fn an_attribute_that_was_set_is_taken_away_again() {
+    let world = World::new().await;
+    set(&world, "a", "v").await;
+    let change = async |change: Value| {
+        let changed = world.patch(&format!("{AT}/a/versions/current"), &world.owner, change).await.ok();
+        changed["attributes"].clone()
+    };
+    let time = "2027-01-01T00:00:00Z";
+    change(json!({ "content_type": "text/plain", "not_before": time, "expires": time })).await;
+    let left = change(json!({ "expires": null })).await;
+    assert_eq!((left.get("expires"), &left["content_type"]), (None, &json!("text/plain")));
+    let left = change(json!({ "content_type": null, "not_before": null })).await;
+    assert_eq!((left.get("content_type"), left.get("not_before")), (None, None));
+}
+
+/// Logging out one job of a service principal is no reason to refuse another one.
+#[tokio::test]
+async fn a_write_is_done_though_the_callers_rights_moved_and_refused_when_they_are_gone() {
+    let world = World::new().await;
+    let ada = world.user("ada", Some(("default", "contributor"))).await;
+    let caller = world.app.sign_in(&ada, std::net::Ipv4Addr::LOCALHOST.into()).await.unwrap();
+    let other = world.post("/tokens", &ada, json!({ "label": "x" })).await.ok();
+    world.delete(&format!("/tokens/{}", crate::world::text(&other["view"]["id"])), &ada).await.ok();
+    let (workspace, name) = ("default".parse().unwrap(), "a".parse().unwrap());
+    let change = serde_json::from_value(json!({ "value": "v" })).unwrap();
+    world.app.secrets().set(&caller, &workspace, &name, &change).await.unwrap();
+    world.put("/workspaces/default/members/ada", &world.owner, json!({ "role": "reader" })).await.ok();
+    let refused = world.app.secrets().set(&caller, &workspace, &name, &change).await.unwrap_err();
+    assert_eq!(refused.code(), "forbidden");
+}
+
+#[tokio::test]
 async fn no_value_leaves_before_its_delivery_is_on_record() {
     let world = World::new().await;
     set(&world, "a", "v").await;

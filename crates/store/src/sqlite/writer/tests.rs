@@ -188,7 +188,7 @@ async fn a_full_disk_refuses_and_keeps_what_it_has() {
     };
     assert_eq!(full, Error::Full);
     assert_eq!(names(&home.sqlite).await.len() as u64, stored);
-    let proof = home.sqlite.read(audit::prove).await.unwrap();
+    let proof = home.sqlite.read(|c| audit::prove(c, Vec::new())).await.unwrap();
     assert!(proof.holds() && proof.stored.size == stored, "{proof:?}");
 
     // Erasing makes room, and the store goes on.
@@ -196,7 +196,7 @@ async fn a_full_disk_refuses_and_keeps_what_it_has() {
     assert_eq!(home.sqlite.write(write(()), erase).await, Ok(5));
     let again = |unit: &Unit<'_>, ()| put(unit, "again", vec![7; 20_000]);
     home.sqlite.write(write(()), again).await.unwrap();
-    assert!(home.sqlite.read(audit::prove).await.unwrap().holds());
+    assert!(home.sqlite.read(|c| audit::prove(c, Vec::new())).await.unwrap().holds());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -218,7 +218,7 @@ async fn on_a_full_disk_every_write_of_a_batch_is_whole_or_not_there() {
             assert_eq!(found, if answer.is_ok() { 2 } else { 0 }, "round {round}: {answer:?}");
             assert!(matches!(answer, Ok(()) | Err(Error::Full)));
         }
-        assert!(home.sqlite.read(audit::prove).await.unwrap().holds());
+        assert!(home.sqlite.read(|c| audit::prove(c, Vec::new())).await.unwrap().holds());
     }
 }
 
@@ -237,7 +237,7 @@ async fn a_batch_with_much_to_say_fills_several_pages() {
     let pages = home.sqlite.read(pages).await.unwrap();
     assert!(pages.len() > 2 && pages.iter().all(|(_, bytes)| *bytes < 70_000), "{pages:?}");
     assert_eq!(pages.iter().map(|(count, _)| count).sum::<i64>(), 3000);
-    assert!(home.sqlite.read(audit::prove).await.unwrap().holds());
+    assert!(home.sqlite.read(|c| audit::prove(c, Vec::new())).await.unwrap().holds());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
