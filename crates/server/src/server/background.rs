@@ -178,10 +178,15 @@ mod tests {
     async fn a_sites_new_certificate_is_taken_when_its_key_has_come_too() {
         let folder = tempfile::tempdir().unwrap();
         let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
+        let ca_key = rcgen::KeyPair::generate().unwrap();
+        let mut ca = rcgen::CertificateParams::default();
+        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+        let authority = rcgen::Issuer::new(ca, ca_key);
         let pair = || {
             let key = rcgen::KeyPair::generate().unwrap();
             let params = rcgen::CertificateParams::new(vec!["kluis.site.example".to_owned()]).unwrap();
-            (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+            (params.signed_by(&key, &authority).unwrap().pem() + &ca_pem, key.serialize_pem())
         };
         let write = |path: &Path, text: &str, second: u64| {
             std::fs::write(path, text).unwrap();
