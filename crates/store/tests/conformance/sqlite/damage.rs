@@ -273,7 +273,7 @@ async fn a_record_that_can_not_be_read_keeps_its_place_in_the_page() {
     let spoil = "DROP TRIGGER audit_page_stays;
                  UPDATE audit_page SET entries = CAST(substr(entries, 1, 4) || x'5a' || substr(entries, 6) AS BLOB)
                  WHERE first_seq = (SELECT max(first_seq) FROM audit_page);";
-    let world = tampered(&mut home, world, spoil).await;
+    let world = tampered(&mut home, world, spoil);
     let found = world.store.audit_query(AuditFilter { limit: 99, ..AuditFilter::default() }).await.unwrap();
     assert_eq!(found.items.len() as u64, size);
     assert_eq!(found.items.iter().filter(|(_, entry)| entry.is_none()).count(), 1);
