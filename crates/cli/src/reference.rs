@@ -58,7 +58,7 @@ mod tests {
         let here = WorkspaceName::parse("team").expect("a name");
         for good in ["db-password", "secret://team/db-password", "secret://TEAM/db-password"] {
             let reference: Reference = good.parse().expect("a reference");
-            assert_eq!(reference.name_in(&here).map(|name| name.as_str()), Ok("db-password"), "{good}");
+            assert_eq!(reference.name_in(&here).map(SecretName::as_str), Ok("db-password"), "{good}");
         }
         for bad in ["secret://other/db-password", &format!("db-password@{}", "a".repeat(32))] {
             assert!(bad.parse::<Reference>().expect("a reference").name_in(&here).is_err(), "{bad}");

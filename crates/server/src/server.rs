@@ -203,19 +203,15 @@ pub(crate) struct Opened {
 /// Opens the data folder, making the installation when there is none.
 async fn open(options: &ServerOptions) -> Result<Opened, StartError> {
     let store = open_store(&options.data).await?;
-    match store.installation_load().await? {
-        Some(installation) => {
-            let vault = open_vault(options, &store, &installation).await?;
-            check_last_checkpoint(options, &store, &vault).await?;
-            let record = AuditRecord::new(options.clock.now(), AuditAction::ServerStarted);
-            store.audit_append(Write::new(By::server(), vault.audit_entry(record), ())).await?;
-            Ok(Opened { store, vault, installation, first_start: None })
-        }
-        None => {
-            require_nothing_left(options, &store).await?;
-            first::start(options, store).await
-        }
-    }
+    let Some(installation) = store.installation_load().await? else {
+        require_nothing_left(options, &store).await?;
+        return first::start(options, store).await;
+    };
+    let vault = open_vault(options, &store, &installation).await?;
+    check_last_checkpoint(options, &store, &vault).await?;
+    let record = AuditRecord::new(options.clock.now(), AuditAction::ServerStarted);
+    store.audit_append(Write::new(By::server(), vault.audit_entry(record), ())).await?;
+    Ok(Opened { store, vault, installation, first_start: None })
 }
 
 /// The log must reach as far as it did when it was last signed. What lies before is looked at in the background.

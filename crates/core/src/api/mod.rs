@@ -123,6 +123,7 @@ pub struct PageQuery {
 pub struct Done {}
 
 /// A field that says `null`, which is not the same as one that is absent.
+#[expect(clippy::option_option, reason = "absent, null and a value are three things")]
 pub(crate) fn or_null<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {

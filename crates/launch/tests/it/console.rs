@@ -80,8 +80,8 @@ async fn a_signal_reaches_the_program_past_input_that_it_does_not_read() {
     let (run, mut console) = Run::of_shell("echo ready; exec sleep 60").await.console(json!({}));
     let running = run.start().await;
     shown_until(&mut console, "ready").await;
-    say(&mut console, typed(&[b'x'; 64 * 1024])).await;
-    say(&mut console, typed(&[b'x'; 64 * 1024])).await;
+    say(&mut console, typed(&vec![b'x'; 64 * 1024])).await;
+    say(&mut console, typed(&vec![b'x'; 64 * 1024])).await;
     say(&mut console, Frame::Signal(15)).await;
     assert_eq!(running.finish().await.end().0, Some(ExitStatus::Signal(15)));
 }

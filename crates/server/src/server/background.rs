@@ -124,6 +124,7 @@ mod tests {
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     #[tokio::test(start_paused = true)]
+    #[expect(clippy::await_holding_invalid_type, reason = "the client's side of it")]
     async fn a_clock_that_jumps_ahead_and_is_put_right_takes_no_login_with_it() {
         let folder = tempfile::tempdir().unwrap();
         let start = Timestamp::from_seconds(1_795_530_000);

@@ -41,7 +41,7 @@ impl Search {
 /// The forms of a text, of which `core` is a part that no escaping and quoting touches.
 fn forms(whole: &str, core: &str) -> Vec<(&'static str, Vec<u8>)> {
     let numbers = core.bytes().map(|b| b.to_string()).collect::<Vec<_>>().join(", ");
-    let url: String = whole.bytes().map(|b| format!("%{b:02X}")).collect();
+    let url = whole.bytes().map(|b| format!("%{b:02X}")).collect::<Vec<_>>().concat();
     let ascii: String = whole.chars().map(escaped).collect();
     let mut forms = vec![
         ("raw", whole.as_bytes().to_vec()),

@@ -31,7 +31,7 @@ impl Watched {
         let app = stage.world.app.clone();
         tokio::spawn(async move {
             let stopping = app.stopping.clone();
-            stopping.run_until_cancelled_owned(watch(&app)).await;
+            Box::pin(stopping.run_until_cancelled_owned(watch(&app))).await;
         });
         tokio::task::yield_now().await;
         Self { stage, _still: still }
@@ -190,7 +190,7 @@ async fn a_request_signed_before_a_jump_is_refused_and_one_signed_after_it_is_no
         stage.world.clock.set(to);
         let old = stage.world.send(launcher.sign(before, "POST", path, path, b"{}")).await;
         if before != to.millis() {
-            refused(&old, 401, "unauthenticated");
+            refused(&old, 401, "clock_skew");
         }
         launcher.beat(&stage.world).await.ok();
     }
@@ -203,7 +203,7 @@ async fn a_time_that_no_clock_shows_is_refused() {
     let path = "/api/v1/session/heartbeat";
     for time in [i64::MIN, i64::MIN + 1, -1, 0, i64::MAX] {
         let answer = stage.world.send(launcher.sign(time, "POST", path, path, b"{}")).await;
-        refused(&answer, 401, "unauthenticated");
+        refused(&answer, 401, "clock_skew");
     }
 }
 

@@ -196,6 +196,7 @@ impl Scene {
             ("compute", "gpu".to_owned()),
             ("snapshot", self.snapshot.clone()),
             ("*path", "outputs/model.pkl".to_owned()),
+            ("principal", "service".to_owned()),
         ]);
         let mut set = |key, value| drop(path.insert(key, value));
         let mut query = String::new();
@@ -236,7 +237,8 @@ impl Scene {
             }
             "POST /login/client" => {
                 let secrets = format!("/principals/{}/secrets", self.principal().await);
-                self.first("POST", &secrets, Value::Null).await
+                let made = self.first("POST", &secrets, Value::Null).await;
+                json!({ "client_id": made["client_id"], "client_secret": made["client_secret"] })
             }
             "POST /principals" => json!({ "name": self.fresh("principal"), "kind": "service_principal" }),
             "PATCH /principals/{principal}" => {
@@ -245,6 +247,24 @@ impl Scene {
             }
             "POST /principals/{principal}/secrets" => {
                 set("principal", self.principal().await);
+                Value::Null
+            }
+            "DELETE /principals/{principal}/secrets/{secret}" => {
+                let principal = self.principal().await;
+                let made = self.first("POST", &format!("/principals/{principal}/secrets"), Value::Null).await;
+                set("principal", principal);
+                set("secret", text(&made["id"]));
+                Value::Null
+            }
+            "DELETE /principals/{principal}/tokens/{token}" => {
+                let made = self.world.post("/tokens", self.token("contrib"), json!({ "label": "x" })).await.ok();
+                set("principal", "contrib".into());
+                set("token", text(&made["view"]["id"]));
+                Value::Null
+            }
+            "DELETE /invites/{invite}" => {
+                let invite = json!({ "name": self.fresh("user"), "kind": "user" });
+                set("invite", text(&self.first("POST", "/invites", invite).await["invite"]["id"]));
                 Value::Null
             }
             "POST /tokens" => json!({ "label": "x" }),

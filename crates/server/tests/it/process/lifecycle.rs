@@ -162,7 +162,7 @@ async fn a_lost_database_is_no_first_start() {
             }
             let error = not_started(options(&folder)).await.to_string();
             assert!(error.contains(kept) && error.contains("kluis.db"), "{error}");
-            assert_eq!(std::fs::metadata(data.join("kluis.db")).map(|m| m.len()).unwrap_or(0), 0, "nothing was made");
+            assert_eq!(std::fs::metadata(data.join("kluis.db")).map_or(0, |m| m.len()), 0, "nothing was made");
             std::fs::write(data.join("kluis.db"), &database).unwrap();
         }
         if i == 0 {

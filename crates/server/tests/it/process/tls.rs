@@ -188,6 +188,7 @@ async fn a_site_may_bring_its_own_certificate_and_clients_pin_the_last_of_its_ch
 }
 
 #[tokio::test]
+#[expect(clippy::await_holding_invalid_type, reason = "the owner's side of it")]
 async fn only_the_installation_that_issued_a_token_knows_it() {
     let (folder, elsewhere) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let mut running = Server::start(options(&folder)).await.unwrap();

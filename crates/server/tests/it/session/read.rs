@@ -148,13 +148,13 @@ async fn access_that_was_taken_and_given_back_revives_no_run() {
         let told = launcher.beat(world).await.ok();
         assert_eq!(told["status"], "canceled");
         assert!(text(&told["stop"]).contains("submitter"), "the launcher is told to end: {told}");
-        refused(&launcher.get(world, "/session/snapshot").await, 409, "run_ended");
+        refused(&launcher.get(world, "/session/snapshot").await, 409, "run_canceled");
         refused(&Launcher::new(2).redeem(world, &lease).await, 403, "ticket_refused");
         assert_eq!(stage.lease().await, serde_json::Value::Null, "nobody gets the run that waits");
 
         world.call(method, path, Some(&world.owner), Some(give)).await.ok();
-        refused(&launcher.read(world, &["db-password"]).await, 409, "run_ended");
-        refused(&Launcher::new(2).redeem(world, &lease).await, 409, "run_ended");
+        refused(&launcher.read(world, &["db-password"]).await, 409, "run_canceled");
+        refused(&Launcher::new(2).redeem(world, &lease).await, 409, "run_canceled");
         for ended in [run, leased] {
             assert_eq!(stage.status(&ended).await, "canceled");
         }

@@ -149,6 +149,7 @@ async fn a_grant_that_does_not_read_keeps_nobody_from_taking_another() {
     let mut home = open();
     let world = World::new(&home.store).await;
     world.another_workspace("research").await;
+    world.user("ada", Some(kluis_core::access::Role::Owner)).await;
     world.start("churn_1").await;
     let damage = "UPDATE role_grant SET effect = 'maybe' WHERE scope = 'workspace'
                   AND workspace = (SELECT id FROM workspace WHERE name_key = 'research')";
