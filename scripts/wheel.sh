@@ -26,11 +26,14 @@ mkdir -p "$scripts"
 for binary in kluis kluis-launch; do
   # A new file, never overwritten in place: a copy that is running stays whole.
   cp "$binaries/$binary" "$scripts/.$binary.new"
-  [ "$profile" = dev ] && strip --strip-debug "$scripts/.$binary.new"
+  if [ "$profile" = dev ]; then strip --strip-debug "$scripts/.$binary.new"; fi
   mv "$scripts/.$binary.new" "$scripts/$binary"
 done
 rm -rf dist/wheel.new
-.venv/bin/maturin build --quiet --locked --profile "$profile" --manifest-path python/Cargo.toml --out dist/wheel.new >&2
+features=()
+# Beside programs that were built here just now, their dependencies are taken as they are.
+if [ "$profile" = dev ] && [ -z "${BINARIES:-}" ]; then features=(--features one-build); fi
+.venv/bin/maturin build --quiet --locked --profile "$profile" "${features[@]}" --manifest-path python/Cargo.toml --out dist/wheel.new >&2
 wheel=$(find dist/wheel.new -name '*.whl')
 mv "$wheel" dist/
 rm -r dist/wheel.new
