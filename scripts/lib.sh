@@ -25,13 +25,6 @@ step() {
 unfinished() { [ -z "$STEP" ] || printf '%serror:%s %s failed\n' "$RED" "$PLAIN" "$STEP" >&2; }
 trap unfinished EXIT
 
-# quiet LOG COMMAND...: output goes to a file that is shown only when the command fails.
-quiet() {
-  local log=$1
-  shift
-  "$@" >"$log" 2>&1 || { tail -n 60 "$log" >&2; return 1; }
-}
-
 as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"; else return 1; fi
 }

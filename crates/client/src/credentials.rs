@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use kluis_core::file_system::network_kind;
 use kluis_core::name::PrincipalName;
 use kluis_core::plaintext::Plaintext;
 use serde::{Deserialize, Serialize};
@@ -166,26 +167,6 @@ impl Credentials {
 pub fn network_file_system(folder: &Path) -> Option<&'static str> {
     let existing = folder.ancestors().find(|folder| folder.exists())?;
     network_kind(rustix::fs::statfs(existing).ok()?.f_type as u64 & 0xffff_ffff)
-}
-
-fn network_kind(magic: u64) -> Option<&'static str> {
-    match magic {
-        0x6969 => Some("NFS"),
-        0x517b | 0xff53_4d42 | 0xfe53_4d42 => Some("SMB/CIFS"),
-        0x0102_1997 => Some("9P"),
-        0x5346_414f | 0x6b41_4653 => Some("AFS"),
-        0x7375_7245 => Some("Coda"),
-        0x00c3_6400 => Some("Ceph"),
-        0x0116_1970 => Some("GFS2"),
-        0x7461_636f => Some("OCFS2"),
-        0x0bd0_0bd0 => Some("Lustre"),
-        0x4750_4653 => Some("GPFS"),
-        0x1983_0326 => Some("BeeGFS"),
-        0xaad7_aaea => Some("PanFS"),
-        0x6573_5546 => Some("FUSE"),
-        0x786f_4256 => Some("VirtualBox shared-folder"),
-        _ => None,
-    }
 }
 
 /// Replaces a file of the config folder: folder 0700 (when it is made here), file 0600, on disk before it is seen.

@@ -15,11 +15,13 @@
 //! | values in the clear (feature `plaintext`) | `plaintext` |
 //! | wire types of the native API, the launcher's session and the broker | [`api`] |
 //! | time and chance | [`clock`], [`rng`] |
+//! | which file systems are a network's | [`file_system`] |
 
 pub mod access;
 pub mod api;
 pub mod audit;
 pub mod clock;
+pub mod file_system;
 pub mod id;
 pub mod name;
 #[cfg(feature = "plaintext")]

@@ -26,12 +26,7 @@ impl SteadyClock {
         Self { wall: now, timer, since: timer }
     }
 
-    /// Whether the wall clock has jumped, in either direction, since the last look.
-    pub(crate) fn jumped(&mut self, now: Timestamp) -> bool {
-        self.jump(now).is_some()
-    }
-
-    /// By how many milliseconds it has jumped since the last look; negative when it was set back.
+    /// By how many milliseconds the wall clock has jumped since the last look; negative when it was set back.
     pub(crate) fn jump(&mut self, now: Timestamp) -> Option<i64> {
         let passed = i64::try_from(self.timer.elapsed().as_millis()).unwrap_or(i64::MAX);
         let parted = now.millis().saturating_sub(self.wall.millis()).saturating_sub(passed);
@@ -63,7 +58,7 @@ mod tests {
             for passed in 0..minutes {
                 tokio::time::advance(minute).await;
                 wall = wall.plus(minute + Duration::from_secs(if passed == 0 { jump } else { 0 }));
-                assert_eq!(clock.jumped(wall), passed == 0 && jump > 0);
+                assert_eq!(clock.jump(wall).is_some(), passed == 0 && jump > 0);
             }
             clock.is_steady()
         };
@@ -78,7 +73,7 @@ mod tests {
         let wall = Timestamp::from_seconds(1_000_000);
         let mut clock = SteadyClock::new(wall);
         tokio::time::advance(STEADY).await;
-        assert!(!clock.jumped(wall.plus(STEADY)) && clock.is_steady());
-        assert!(clock.jumped(wall) && !clock.is_steady());
+        assert!(clock.jump(wall.plus(STEADY)).is_none() && clock.is_steady());
+        assert!(clock.jump(wall).is_some() && !clock.is_steady());
     }
 }

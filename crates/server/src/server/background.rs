@@ -47,7 +47,7 @@ async fn rounds(app: App, mut certificate: Certificate, tls: TlsSource) {
 
 /// What goes for good when its time is over: a clock that jumped ahead, and is put right afterwards, takes nothing with it.
 async fn destroy(app: &App, clock: &mut SteadyClock) {
-    clock.jumped(app.now());
+    clock.jump(app.now());
     if clock.is_steady() {
         log("purging", app.secrets().purge_due().await);
         log("purging deleted workspaces", app.workspaces().purge_due().await);
