@@ -35,6 +35,8 @@ class Server:
 
     def __init__(self, home: pathlib.Path, listen: str = "127.0.0.1:0", options: typing.Sequence[str] = ()) -> None:
         self.home, self.listen, self.options = home, listen, list(options)
+        #: What the server's own environment has besides; its clients' have it not.
+        self.variables: dict[str, str] = {}
         self.data, self.config = home / "data", home / "config"
         self.log = home / "server.log"
         self.process: typing.Optional[subprocess.Popen] = None
@@ -49,7 +51,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=self.environment(),
+                env=self.environment(**self.variables),
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline().decode()

@@ -71,7 +71,7 @@ def test_a_login_that_can_not_be_revoked_is_forgotten_and_said(tmp_path):
 def test_a_service_principal_signs_in_from_the_environment(server, tmp_path):
     assert server.json("admin", "principal", "create", "ci")["name"] == "ci"
     server.json("workspace", "member", "add", "ci", "--role", "reader")
-    secret = server.json("admin", "client-secret", "ci")
+    secret = server.json("admin", "client-secret", "create", "ci")
     pin = json.loads((server.config / "config.json").read_text())["ca_sha256"]
     env = {
         "KLUIS_CONFIG_DIR": str(tmp_path), "KLUIS_ADDR": server.address, "KLUIS_CA_SHA256": pin,
@@ -83,6 +83,21 @@ def test_a_service_principal_signs_in_from_the_environment(server, tmp_path):
     assert server.cli("whoami", env=env).returncode == 4
     server.json("admin", "principal", "enable", "ci")
     assert server.json("whoami", env=env)
+    (listed,) = server.json("admin", "client-secret", "list", "ci")["items"]
+    assert listed["id"] == secret["id"] and "client_secret" not in listed
+    server.json("admin", "client-secret", "revoke", "ci", secret["id"])
+    assert server.cli("whoami", env=env).returncode == 4
+    assert server.json("admin", "client-secret", "list", "ci")["items"] == []
+    assert server.cli("admin", "client-secret", "revoke", "ci", secret["id"]).returncode == 3
+
+
+def test_an_invitation_that_is_taken_back_lets_nobody_in(server, tmp_path):
+    code = server.json("admin", "invite", "bob")["code"]
+    (listed,) = server.json("admin", "invitation", "list")["items"]
+    assert listed["name"] == "bob" and "code" not in listed
+    server.json("admin", "invitation", "revoke", listed["id"])
+    assert server.cli("login", code, env={"KLUIS_CONFIG_DIR": str(tmp_path)}).returncode == 4
+    assert server.json("admin", "invitation", "list")["items"] == []
 
 
 def test_workspaces_live_and_die(server, ann, tmp_path):

@@ -108,7 +108,7 @@ def service_principal(up) -> tuple:
     """A new one: its name, and the variables under which it is signed in."""
     name = f"ci-{uuid.uuid4().hex[:8]}"
     up.cli("admin", "principal", "create", name)
-    made = json.loads(up.cli("admin", "client-secret", name, "--json"))
+    made = json.loads(up.cli("admin", "client-secret", "create", name, "--json"))
     login = stored_login(up)
     return name, {
         "KLUIS_CONFIG_DIR": str(up.home / "nobody"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kluis_client::config;
 use kluis_core::access::Role;
-use kluis_core::id::VersionId;
+use kluis_core::id::{InviteId, TokenId, VersionId};
 use kluis_core::name::{ComputeName, ExperimentName, PrincipalName, RunId, WorkspaceName};
 use kluis_core::plaintext::Plaintext;
 use kluis_core::run::RunStatus;
@@ -786,12 +786,12 @@ pub(crate) enum Admin {
     /// Users, service principals and agents
     #[command(subcommand)]
     Principal(Principal),
-    /// Make a service principal's secret, for KLUIS_CLIENT_ID and KLUIS_CLIENT_SECRET; shown once
-    #[command(after_help = "Example:\n  kluis admin client-secret ci")]
-    ClientSecret {
-        /// Name or id
-        principal: String,
-    },
+    /// Invitations that nobody has used yet
+    #[command(subcommand)]
+    Invitation(Invitation),
+    /// Secrets of service principals, for KLUIS_CLIENT_ID and KLUIS_CLIENT_SECRET
+    #[command(subcommand)]
+    ClientSecret(ClientSecret),
     /// Rotate keys
     #[command(subcommand)]
     Key(Key),
@@ -840,13 +840,63 @@ pub(crate) enum Principal {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum Invitation {
+    /// List them
+    #[command(after_help = "Example:\n  kluis admin invitation list")]
+    List,
+    /// End one: its code works no more
+    #[command(after_help = "Example:\n  kluis admin invitation revoke 0123456789abcdef0123456789abcdef")]
+    Revoke {
+        /// Its id, as `invitation list` shows it
+        invitation: InviteId,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientSecret {
+    /// Make one; it is shown once
+    #[command(after_help = "Examples:
+  kluis admin client-secret create ci
+  kluis admin client-secret create ci --life 90d")]
+    Create {
+        /// The service principal, name or id
+        principal: String,
+        /// How long it works, such as 90d; by default until it is revoked
+        #[arg(long, value_parser = values::duration, value_name = "TIME")]
+        life: Option<Duration>,
+    },
+    /// List a service principal's
+    #[command(after_help = "Example:\n  kluis admin client-secret list ci")]
+    List {
+        /// The service principal, name or id
+        principal: String,
+    },
+    /// End one: whoever signs in with it is refused from now on
+    #[command(after_help = "Example:\n  kluis admin client-secret revoke ci 0123456789abcdef0123456789abcdef")]
+    Revoke {
+        /// The service principal, name or id
+        principal: String,
+        /// Its id, as `client-secret list` shows it
+        secret: TokenId,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum Key {
     /// Give the workspace a new key; old values are rewrapped in the background
     #[command(after_help = "Example:\n  kluis admin key rotate-workspace --workspace fraud")]
     RotateWorkspace,
     /// Put everything under a new root key, on the stopped server's machine
-    #[command(after_help = "Example:\n  kluis admin key rotate-root --data /srv/kluis")]
-    RotateRoot(Data),
+    #[command(after_help = "Examples:
+  kluis admin key rotate-root --data /srv/kluis
+  kluis admin key rotate-root --passphrase-file old.txt --new-passphrase-file new.txt")]
+    RotateRoot {
+        #[command(flatten)]
+        data: Data,
+        /// The new passphrase, on this file's first line, where the root key comes from a passphrase
+        #[arg(long, value_name = "FILE", requires = "passphrase_file")]
+        new_passphrase_file: Option<PathBuf>,
+    },
 }
 
 /// What the environment says.

@@ -29,6 +29,7 @@ pub mod signed;
 mod steady;
 pub mod throttle;
 mod tls;
+mod version;
 
 pub use config::ServerOptions;
 pub use listen::ListenError;

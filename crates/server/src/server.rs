@@ -67,6 +67,16 @@ pub enum StartError {
     Internal(String),
 }
 
+impl StartError {
+    /// Whether the root key is another one's: of other data, or before or after a rotation.
+    fn is_wrong_root_key(&self) -> bool {
+        matches!(
+            self,
+            Self::Vault(kluis_vault::Error::WrongRootKey { .. }) | Self::RootKey(RootKeyError::WrongPassphrase { .. })
+        )
+    }
+}
+
 /// Starts servers.
 #[derive(Clone, Copy, Debug)]
 pub struct Server;
@@ -252,10 +262,16 @@ pub(crate) async fn open_vault(
         canary: installation.keys.canary.clone(),
     };
     let open = |root| Vault::open(root, installation.id, &keys, options.rng.clone());
-    let vault = match open(root::load(options).await?) {
-        Err(wrong @ kluis_vault::Error::WrongRootKey { wanted, .. }) => match root::finish_rotation(options, wanted)? {
-            Some(root) => open(root)?,
-            None => return Err(wrong.into()),
+    let vault = match root::load(options).await.and_then(|root| Ok(open(root)?)) {
+        // A rotation that was committed and then interrupted: the data wants the key that waits.
+        Err(refused) if refused.is_wrong_root_key() => match root::waiting(options).await? {
+            Some((root, old)) => {
+                let Ok(vault) = open(root) else { return Err(refused) };
+                root::exchange(options, old)?;
+                tracing::warn!("a rotation of the root key that was interrupted is finished now");
+                vault
+            }
+            None => return Err(refused),
         },
         opened => opened?,
     };

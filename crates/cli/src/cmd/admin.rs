@@ -1,8 +1,10 @@
 //! Principals, invitations and keys; and, on a stopped server's machine, its root key, its health and its owner's login.
 
+use std::path::Path;
+
 use kluis_client::Client;
 use kluis_client::credentials::Credential;
-use kluis_client::invite::Invitation;
+use kluis_client::invite;
 use kluis_client::trust::{CaPin, Origin, Server};
 use kluis_core::access::PrincipalKind;
 use kluis_core::api::identity::{ChangePrincipal, ClientSecretQuery, CreateInvite, CreatePrincipal, Membership};
@@ -10,7 +12,7 @@ use kluis_core::name::{ComputeName, PrincipalName};
 use kluis_server::server::offline;
 
 use super::{login, up};
-use crate::args::{Admin, Data, Key, Principal};
+use crate::args::{Admin, ClientSecret, Data, Invitation, Key, Principal};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 
@@ -35,7 +37,8 @@ pub(super) async fn run(context: &Context<'_>, command: Admin) -> Outcome<u8> {
             invite(context, &client, &CreateInvite { name, kind, membership, compute, life_seconds }).await
         }
         Admin::Principal(command) => principal(context, command).await,
-        Admin::ClientSecret { principal } => client_secret(context, &principal).await,
+        Admin::Invitation(command) => invitation(context, command).await,
+        Admin::ClientSecret(command) => client_secret(context, command).await,
         Admin::Key(Key::RotateWorkspace) => {
             let (client, workspace) = context.in_workspace(None).await?;
             client.key_rotate(&workspace).await?;
@@ -43,7 +46,9 @@ pub(super) async fn run(context: &Context<'_>, command: Admin) -> Outcome<u8> {
             context.out.done("rotated", serde_json::json!({ "workspace": workspace }), note);
             Ok(0)
         }
-        Admin::Key(Key::RotateRoot(data)) => rotate_root(context, &data).await,
+        Admin::Key(Key::RotateRoot { data, new_passphrase_file }) => {
+            rotate_root(context, &data, new_passphrase_file.as_deref()).await
+        }
         Admin::Doctor(data) => doctor(context, &data).await,
         Admin::ResetOwner { data, owner, address } => reset_owner(context, &data, owner.as_ref(), &address).await,
     }
@@ -51,7 +56,7 @@ pub(super) async fn run(context: &Context<'_>, command: Admin) -> Outcome<u8> {
 
 async fn invite(context: &Context<'_>, client: &Client, create: &CreateInvite) -> Outcome<u8> {
     let created = client.invite_create(create).await?;
-    let text = Invitation { server: client.server().clone(), code: created.code }.to_text();
+    let text = invite::Invitation { server: client.server().clone(), code: created.code }.to_text();
     let invite = created.invite;
     if context.out.is_json() {
         context.out.json(&serde_json::json!({ "invite": invite, "code": text.as_str() }));
@@ -74,7 +79,10 @@ async fn principal(context: &Context<'_>, command: Principal) -> Outcome<u8> {
             let create = CreatePrincipal { name, kind: PrincipalKind::ServicePrincipal };
             let view = client.principal_create(&create).await?;
             out.show(&view, |out, view| {
-                out.note(format_args!("created {0}; `kluis admin client-secret {0}` makes its secret", view.name));
+                out.note(format_args!(
+                    "created {0}; `kluis admin client-secret create {0}` makes its secret",
+                    view.name
+                ));
                 out.line(view.id);
             });
         }
@@ -112,29 +120,69 @@ async fn change(context: &Context<'_>, client: &Client, principal: &str, enabled
     Ok(())
 }
 
-async fn client_secret(context: &Context<'_>, principal: &str) -> Outcome<u8> {
-    let created = context.client().await?.principal_secret_create(principal, ClientSecretQuery::default()).await?;
-    context.out.show(&created, |out, created| {
-        let until = created.expires.map_or_else(String::new, |time| format!(", until {time}"));
-        out.note(format_args!("shown once{until}; give these to the job's environment"));
-        out.line(format_args!("KLUIS_CLIENT_ID={}", created.client_id));
-        out.line(format_args!("KLUIS_CLIENT_SECRET={}", created.client_secret.expose()));
-    });
+async fn invitation(context: &Context<'_>, command: Invitation) -> Outcome<u8> {
+    let client = context.client().await?;
+    match command {
+        Invitation::List => {
+            let all = Client::all(|page| client.invites(page)).await?;
+            context.out.list(&all, &["name", "kind", "expires", "id"], |invite| {
+                let kind = kind(invite.kind).to_owned();
+                vec![invite.name.to_string(), kind, invite.expires.to_string(), invite.id.to_string()]
+            });
+        }
+        Invitation::Revoke { invitation } => {
+            client.invite_revoke(invitation).await?;
+            let note = format_args!("revoked: that invitation's code works no more");
+            context.out.done("revoked", serde_json::json!({ "invitation": invitation }), note);
+        }
+    }
     Ok(0)
 }
 
-async fn rotate_root(context: &Context<'_>, data: &Data) -> Outcome<u8> {
-    let rotated = offline::root_rotate(&up::options(context, data)?).await?;
+async fn client_secret(context: &Context<'_>, command: ClientSecret) -> Outcome<u8> {
+    let client = context.client().await?;
+    match command {
+        ClientSecret::Create { principal, life } => {
+            let query = ClientSecretQuery { life_seconds: life.map(|life| life.as_secs()) };
+            let created = client.principal_secret_create(&principal, query).await?;
+            context.out.show(&created, |out, created| {
+                let until = created.expires.map_or_else(String::new, |time| format!(", until {time}"));
+                out.note(format_args!("shown once{until}; give these to the job's environment"));
+                out.line(format_args!("KLUIS_CLIENT_ID={}", created.client_id));
+                out.line(format_args!("KLUIS_CLIENT_SECRET={}", created.client_secret.expose()));
+            });
+        }
+        ClientSecret::List { principal } => {
+            let all = Client::all(|page| client.principal_secrets(&principal, page)).await?;
+            context.out.list(&all, &["created", "expires", "id"], |secret| {
+                let expires = secret.expires.map_or_else(|| "-".to_owned(), |time| time.to_string());
+                vec![secret.created.to_string(), expires, secret.id.to_string()]
+            });
+        }
+        ClientSecret::Revoke { principal, secret } => {
+            client.principal_secret_revoke(&principal, secret).await?;
+            let note = format_args!("revoked: whoever signs in to {principal} with that secret is refused from now on");
+            let json = serde_json::json!({ "principal": principal, "client_secret": secret });
+            context.out.done("revoked", json, note);
+        }
+    }
+    Ok(0)
+}
+
+async fn rotate_root(context: &Context<'_>, data: &Data, new_passphrase: Option<&Path>) -> Outcome<u8> {
+    let new = new_passphrase.map(up::passphrase).transpose()?;
+    let rotated = offline::root_rotate(&up::options(context, data)?, new).await?;
     if context.out.is_json() {
         let (key, path, old) = (rotated.key.to_string(), &rotated.path, &rotated.old);
         context.out.json(&serde_json::json!({ "key": key, "path": path, "old": old }));
         return Ok(0);
     }
     context.out.note(format_args!(
-        "the new root key is {}: keep a copy elsewhere, without it all is lost.\n\
+        "the new {what} is {}: keep a copy elsewhere, without it all is lost.\n\
          the old one is kept in {}: backups made before now need it; destroy it together with them",
         rotated.path.display(),
-        rotated.old.display()
+        rotated.old.display(),
+        what = if new_passphrase.is_some() { "passphrase's salt" } else { "root key" },
     ));
     Ok(0)
 }

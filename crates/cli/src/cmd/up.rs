@@ -56,7 +56,8 @@ pub(super) fn options(context: &Context<'_>, data: &Data) -> Outcome<ServerOptio
     Ok(options)
 }
 
-fn passphrase(file: &Path) -> Outcome<Zeroizing<String>> {
+/// The passphrase on a file's first line.
+pub(super) fn passphrase(file: &Path) -> Outcome<Zeroizing<String>> {
     let text = std::fs::read_to_string(file).map(Zeroizing::new);
     let text = text.map_err(|e| Failure::failed(format!("{}: {e}", file.display())))?;
     match text.lines().next() {

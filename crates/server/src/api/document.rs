@@ -8,6 +8,8 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, Secur
 use utoipa::openapi::{Components, Content, Info, OpenApi, OpenApiBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
+use crate::version;
+
 /// Every refusal of every route.
 pub(crate) struct Problems;
 
@@ -30,7 +32,7 @@ pub(super) fn base() -> OpenApi {
     components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new(HEADER_SESSION))));
     components
         .add_security_scheme("signature", SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new(HEADER_SIGNATURE))));
-    OpenApiBuilder::new().info(Info::new("Kluis", env!("CARGO_PKG_VERSION"))).components(Some(components)).build()
+    OpenApiBuilder::new().info(Info::new("Kluis", version::OWN)).components(Some(components)).build()
 }
 
 /// Says for every operation that does not say it itself how it is authenticated: launchers sign, everybody else has a

@@ -16,6 +16,7 @@ use kluis_core::rng::Rng;
 use super::path;
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::version;
 
 /// The answer's header with the request's id.
 pub const HEADER_REQUEST_ID: &str = "kluis-request-id";
@@ -57,6 +58,7 @@ pub async fn edge(State(app): State<App>, mut request: Request, next: Next) -> R
 }
 
 fn prepare(request: &mut Request) -> Result<()> {
+    version::check(request.headers())?;
     path::check(request.uri())?;
     let arrived = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
     request.extensions_mut().insert(Arrived(arrived));

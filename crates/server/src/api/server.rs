@@ -15,6 +15,7 @@ use super::Json;
 use super::document::Problems;
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::version;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::default().routes(routes!(health)).routes(routes!(ca)).routes(routes!(openapi))
@@ -34,7 +35,7 @@ struct Health {
 async fn health(State(app): State<App>) -> Json<Health> {
     let health = app.store.health();
     let sound = health.integrity != Integrity::Damaged && health.findings.is_empty();
-    Json(Health { status: if sound { "ok" } else { "damaged" }, version: env!("CARGO_PKG_VERSION") })
+    Json(Health { status: if sound { "ok" } else { "damaged" }, version: version::OWN })
 }
 
 /// The certificate of the authority that vouches for this server, as PEM. Public; trust it only when its SHA-256 is the one you were given.

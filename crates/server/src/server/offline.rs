@@ -9,7 +9,7 @@ use std::sync::Arc;
 use kluis_core::access::{Effect, Grant, Principal, PrincipalKind, Role, Scope};
 use kluis_core::audit::{AuditAction, AuditEntry, AuditRecord, Frontier};
 use kluis_core::clock::Timestamp;
-use kluis_core::id::{KeyId, TokenId};
+use kluis_core::id::{KeyId, TokenId, WorkspaceId};
 use kluis_core::name::PrincipalName;
 use kluis_core::plaintext::Plaintext;
 use kluis_core::rng::Rng;
@@ -18,14 +18,18 @@ use kluis_core::secret::Version;
 use kluis_store::audit::{AuditHead, AuditProof};
 use kluis_store::identity::{OwnerReset, TokenKind, TokenRow};
 use kluis_store::installation::{InstallationKeys, InstallationRow, RootRotate};
+use kluis_store::runs::RunFilter;
+use kluis_store::workspaces::WorkspaceListed;
 use kluis_store::{After, Authority as By, Error as StoreError, Health, Integrity, Store, Write};
-use kluis_vault::{Binding, RootKeyFile, RootKeySource, Vault, WorkspaceKey, token};
+use kluis_vault::{Binding, Vault, WorkspaceKey, token};
+use zeroize::Zeroizing;
 
 use super::first::authenticated;
 use super::{StartError, open_store, open_vault, root};
 use crate::caller::Known;
-use crate::config::{RootKeyOption, ServerOptions, TlsSource};
+use crate::config::{ServerOptions, TlsSource};
 use crate::service::audit;
+use crate::service::row::submitted_ok;
 use crate::tls::Authority;
 
 /// How many rows are looked at in one read.
@@ -127,29 +131,25 @@ pub struct RootRotated {
     pub old: PathBuf,
 }
 
-/// Puts everything that the root key wraps under a new one, in the same file. No value, token or signature changes.
-/// Interrupted at any point, the next start finds the key that fits.
-pub async fn root_rotate(options: &ServerOptions) -> Result<RootRotated, StartError> {
-    if !matches!(options.root_key, RootKeyOption::File(_)) {
-        return Err(StartError::Data {
-            path: options.data.clone(),
-            reason: "only a root key in a file can be rotated so".into(),
-        });
-    }
+/// Puts everything that the root key wraps under a new one, in the same place: a new file, or for a passphrase a new
+/// passphrase, which then has to be given. No value, token or signature changes. Interrupted at any point, the next start
+/// finds the key that fits.
+pub async fn root_rotate(
+    options: &ServerOptions,
+    passphrase: Option<Zeroizing<String>>,
+) -> Result<RootRotated, StartError> {
     let there = existing(options).await?;
-    let result = rotate(&there, options).await;
+    let result = rotate(&there, options, passphrase).await;
     there.close().await;
     result
 }
 
-async fn rotate(there: &Offline, options: &ServerOptions) -> Result<RootRotated, StartError> {
-    let next = root::next_path(options);
-    // One that waits there was never committed, or the start would have taken it.
-    std::fs::remove_file(&next).or_else(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Ok(()),
-        _ => Err(StartError::Data { path: next.clone(), reason: e.to_string() }),
-    })?;
-    let new = RootKeyFile::create_new(&next, &*there.rng)?.load()?;
+async fn rotate(
+    there: &Offline,
+    options: &ServerOptions,
+    passphrase: Option<Zeroizing<String>>,
+) -> Result<RootRotated, StartError> {
+    let new = root::create_next(options, passphrase).await?;
     let (old, key) = (there.vault.root_key_id(), new.id());
 
     let rows = there.store.workspace_keys_all().await?;
@@ -247,6 +247,8 @@ impl Offline {
         self.check_small();
         self.check_records().await?;
         self.check_identity().await?;
+        self.check_workspaces().await?;
+        self.check_computes().await?;
         self.check_secrets().await?;
         let weaknesses = kluis_vault::memory_weaknesses().iter().map(ToString::to_string).collect();
         Ok(Diagnosis { health: self.store.health(), audit, checkpoint_fits, weaknesses })
@@ -319,6 +321,54 @@ impl Offline {
             self.check_mac("invite", invite.row.id, &invite.row.canonical(), &invite.mac);
         }
         Ok(())
+    }
+
+    /// Workspaces, and the runs of each: what a run may read hangs on what its row says.
+    async fn check_workspaces(&self) -> Result<(), StartError> {
+        let mut page = After::first(BATCH);
+        loop {
+            let listed = self.store.workspace_list(None, page).await?;
+            for WorkspaceListed { workspace, .. } in listed.items {
+                let id = workspace.row.id;
+                self.check_mac("workspace", id, &workspace.row.canonical(), &workspace.mac);
+                self.check_runs(id).await?;
+            }
+            match listed.next {
+                Some(next) => page = After { after: Some(next), limit: BATCH },
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn check_runs(&self, workspace: WorkspaceId) -> Result<(), StartError> {
+        let mut after = None;
+        loop {
+            let page = After { after, limit: BATCH };
+            let listed = self.store.run_list(workspace, RunFilter::default(), page).await?;
+            for run in listed.items {
+                if !submitted_ok(&self.vault, &run) {
+                    self.damaged("run", run.seq);
+                }
+            }
+            after = listed.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn check_computes(&self) -> Result<(), StartError> {
+        let mut page = After::first(BATCH);
+        loop {
+            let listed = self.store.compute_list(page).await?;
+            for compute in listed.items {
+                self.check_mac("compute", compute.row.id, &compute.row.canonical(), &compute.mac);
+            }
+            match listed.next {
+                Some(next) => page = After { after: Some(next), limit: BATCH },
+                None => return Ok(()),
+            }
+        }
     }
 
     async fn check_secrets(&self) -> Result<(), StartError> {

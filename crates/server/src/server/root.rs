@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use kluis_core::id::KeyId;
 use kluis_vault::{PassphraseCost, PassphraseRoot, RootKey, RootKeyError, RootKeyFile, RootKeySource};
+use zeroize::Zeroizing;
 
 use super::StartError;
 use crate::config::{RootKeyOption, ServerOptions};
@@ -44,8 +45,38 @@ pub(super) async fn create(options: &ServerOptions) -> Result<RootKey, StartErro
     .await
 }
 
+/// Makes the root key of a rotation, in a file that waits beside the one in use: a random one, or one from the new
+/// passphrase.
+pub(super) async fn create_next(
+    options: &ServerOptions,
+    passphrase: Option<Zeroizing<String>>,
+) -> Result<RootKey, StartError> {
+    let refused = |reason: &str| StartError::Data { path: options.data.clone(), reason: reason.into() };
+    match (&options.root_key, &passphrase) {
+        (RootKeyOption::File(_), None) | (RootKeyOption::Passphrase(_), Some(_)) => {}
+        (RootKeyOption::Passphrase(_), None) => {
+            return Err(refused("its root key comes from a passphrase: rotating it takes a new one"));
+        }
+        (RootKeyOption::File(_), Some(_)) => {
+            return Err(refused("its root key is in a file, which a new passphrase can not replace"));
+        }
+    }
+    let rng = options.rng.clone();
+    let next = next_path(options);
+    // One that waits there was never committed, or the start would have taken it.
+    std::fs::remove_file(&next).or_else(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => Ok(()),
+        _ => Err(StartError::Data { path: next.clone(), reason: e.to_string() }),
+    })?;
+    blocking(options, move |_, _| match passphrase {
+        None => RootKeyFile::create_new(&next, &*rng)?.load(),
+        Some(new) => PassphraseRoot::create_new(&next, new, PassphraseCost::default(), &*rng)?.load(),
+    })
+    .await
+}
+
 /// Where a new root key's file waits until the rotation to it is committed.
-pub(super) fn next_path(options: &ServerOptions) -> PathBuf {
+fn next_path(options: &ServerOptions) -> PathBuf {
     let mut name = path(options).into_os_string();
     name.push(".next");
     name.into()
@@ -68,17 +99,23 @@ pub(super) fn exchange(options: &ServerOptions, old: KeyId) -> Result<PathBuf, R
     Ok(kept)
 }
 
-/// A rotation that was committed and then interrupted: the data wants the key that waits. Its file takes its place.
-pub(super) fn finish_rotation(options: &ServerOptions, wanted: KeyId) -> Result<Option<RootKey>, StartError> {
-    let RootKeyOption::File(_) = options.root_key else { return Ok(None) };
-    let Ok(waiting) = RootKeyFile::new(next_path(options)).load() else { return Ok(None) };
-    if waiting.id() != wanted {
+/// The root key that waits for a rotation which may have been committed and then interrupted, and the id of the one in
+/// its place. `None` when none waits, or the passphrase is not its own.
+pub(super) async fn waiting(options: &ServerOptions) -> Result<Option<(RootKey, KeyId)>, StartError> {
+    let next = next_path(options);
+    if !next.exists() {
         return Ok(None);
     }
-    let old = RootKeyFile::new(path(options)).load()?.id();
-    exchange(options, old)?;
-    tracing::warn!("a rotation of the root key that was interrupted is finished now");
-    Ok(Some(waiting))
+    blocking(options, move |source, path| {
+        let (waiting, old) = match source {
+            RootKeyOption::File(_) => (RootKeyFile::new(next).load(), RootKeyFile::new(path).load()?.id()),
+            RootKeyOption::Passphrase(new) => {
+                (PassphraseRoot::new(next, new).load(), PassphraseRoot::key_id_in(&path)?)
+            }
+        };
+        Ok(waiting.ok().map(|waiting| (waiting, old)))
+    })
+    .await
 }
 
 /// Where the root key's file, or the passphrase's parameters, are.
@@ -91,10 +128,10 @@ pub(super) fn path(options: &ServerOptions) -> PathBuf {
 }
 
 /// Stretching a passphrase takes a second, and files block.
-async fn blocking(
+async fn blocking<T: Send + 'static>(
     options: &ServerOptions,
-    work: impl FnOnce(RootKeyOption, PathBuf) -> Result<RootKey, RootKeyError> + Send + 'static,
-) -> Result<RootKey, StartError> {
+    work: impl FnOnce(RootKeyOption, PathBuf) -> Result<T, RootKeyError> + Send + 'static,
+) -> Result<T, StartError> {
     let (source, path) = (options.root_key.clone(), path(options));
     warn_about_place(&options.data, &path);
     let root = tokio::task::spawn_blocking(move || work(source, path)).await;

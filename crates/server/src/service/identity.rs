@@ -23,6 +23,7 @@ use crate::api::limit;
 use crate::app::App;
 use crate::caller::{Caller, Known};
 use crate::error::{Error, Result};
+use crate::version;
 
 mod invites;
 mod logins;
@@ -70,7 +71,7 @@ impl Identity<'_> {
             principal: principal_view(&caller.known),
             token: token_view(&caller.token),
             workspaces,
-            server_version: env!("CARGO_PKG_VERSION").to_owned(),
+            server_version: version::OWN.to_owned(),
         })
     }
 

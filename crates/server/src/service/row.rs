@@ -8,6 +8,7 @@ use kluis_core::name::{ComputeName, WorkspaceName};
 use kluis_store::Authenticated;
 use kluis_store::runs::RunRow;
 use kluis_store::workspaces::{ComputeRow, Workspace};
+use kluis_vault::Vault;
 
 use crate::app::App;
 use crate::error::{Error, Result};
@@ -38,10 +39,8 @@ impl App {
     /// What a run was submitted with, if everything that it grants is as it was at its submission. A child run grants
     /// nothing and was not submitted.
     pub fn submitted<'r>(&self, run: &'r RunRow) -> Result<&'r SubmitRun> {
-        let wrong = || Error::Inconsistent { table: "run", row: run.seq.to_string() };
-        let (spec, mac) = run.spec.as_ref().zip(run.mac).ok_or_else(wrong)?;
-        let canonical = run.canonical().ok_or_else(wrong)?;
-        if self.vault.mac_ok(&canonical, &mac) && spec.compute == run.compute { Ok(spec) } else { Err(wrong()) }
+        let sound = run.spec.as_ref().filter(|_| submitted_ok(&self.vault, run));
+        sound.ok_or_else(|| Error::Inconsistent { table: "run", row: run.seq.to_string() })
     }
 
     /// A workspace by name; `None` when there is none, or it is deleted.
@@ -76,4 +75,10 @@ impl App {
     pub fn entries(&self, records: impl IntoIterator<Item = AuditRecord>) -> Vec<AuditEntry> {
         records.into_iter().map(|record| self.vault.audit_entry(record)).collect()
     }
+}
+
+/// Whether everything that a run's row grants is as it was at its submission.
+pub(crate) fn submitted_ok(vault: &Vault, run: &RunRow) -> bool {
+    let (Some(spec), Some(mac), Some(canonical)) = (&run.spec, &run.mac, run.canonical()) else { return false };
+    vault.mac_ok(&canonical, mac) && spec.compute == run.compute
 }

@@ -91,6 +91,11 @@ impl PassphraseRoot {
         &self.path
     }
 
+    /// The id of the root key that the parameter file at this path belongs to. No passphrase is needed.
+    pub fn key_id_in(path: &Path) -> Result<KeyId, RootKeyError> {
+        Ok(ParameterFile::read(path)?.key_id)
+    }
+
     fn stretch(&self, cost: PassphraseCost, salt: &[u8]) -> Result<RootKey, RootKeyError> {
         let params = cost.params().ok_or(RootKeyError::Stretch { problem: "its cost is out of bounds" })?;
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
@@ -102,13 +107,8 @@ impl PassphraseRoot {
 
 impl RootKeySource for PassphraseRoot {
     fn load(&self) -> Result<RootKey, RootKeyError> {
+        let file = ParameterFile::read(&self.path)?;
         let malformed = |problem| RootKeyError::Malformed { path: self.path.clone(), problem };
-        let bytes = private_file::read(&self.path)?;
-        let file: ParameterFile =
-            serde_json::from_slice(&bytes).map_err(|_| malformed("it is not a passphrase parameter file"))?;
-        if file.format != FORMAT || file.kdf != KDF {
-            return Err(malformed("it has a format that this version does not know"));
-        }
         let cost = PassphraseCost { memory_kib: file.memory_kib, passes: file.passes, lanes: file.lanes };
         let salt = HEXLOWER.decode(file.salt.as_bytes()).ok().filter(|s| s.len() == SALT_BYTES);
         let root = self.stretch(cost, &salt.ok_or_else(|| malformed("its salt is not 32 lower-case hex digits"))?)?;
@@ -137,4 +137,18 @@ struct ParameterFile {
     lanes: u32,
     salt: String,
     key_id: KeyId,
+}
+
+impl ParameterFile {
+    fn read(path: &Path) -> Result<Self, RootKeyError> {
+        let malformed = |problem| RootKeyError::Malformed { path: path.to_owned(), problem };
+        let bytes = private_file::read(path)?;
+        let file: Self =
+            serde_json::from_slice(&bytes).map_err(|_| malformed("it is not a passphrase parameter file"))?;
+        if file.format == FORMAT && file.kdf == KDF {
+            Ok(file)
+        } else {
+            Err(malformed("it has a format that this version does not know"))
+        }
+    }
 }

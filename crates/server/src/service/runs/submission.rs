@@ -46,7 +46,11 @@ pub fn check(mut spec: SubmitRun) -> Checked<SubmitRun> {
         require(!python.is_empty(), || "python is empty; leave it out to use the compute target's choice".into())?;
     }
     resources(&spec.resources)?;
-    pairs("engine_options", &spec.engine_options, MAX_ENTRIES, MAX_TAG_TEXT)?;
+    require(spec.engine_options.is_empty(), || {
+        "engine_options: compute targets are served by the process engine, which takes none; resources, variables and the \
+         command say what a run needs"
+            .into()
+    })?;
     pairs("tags", &spec.tags, MAX_TAGS, MAX_TAG_TEXT)?;
     require(spec.max_attempts.is_none_or(|n| (1..=10).contains(&n)), || "max_attempts is 1 to 10".into())?;
 
@@ -221,6 +225,13 @@ mod tests {
 
     fn name(text: &str) -> SecretName {
         SecretName::parse(text).unwrap()
+    }
+
+    #[test]
+    fn an_option_that_no_engine_takes_is_refused_and_not_dropped() {
+        let mut given = spec();
+        given.engine_options.insert("partition".into(), "gpu".into());
+        assert!(check(given).unwrap_err().0.contains("engine_options"));
     }
 
     #[test]

@@ -1,18 +1,25 @@
 //! Work on a stopped server: a new login for the owner, a new root key, a look at the data's health.
 
 use kluis_core::audit::{AuditAction, AuditRecord, Frontier, leaf_hash};
+use kluis_server::config::RootKeyOption;
 use kluis_server::server::offline;
 use kluis_server::{Server, ServerOptions, StartError};
 use serde_json::json;
+use zeroize::Zeroizing;
 
+use crate::session::stage::Stage;
 use crate::world::{CANARY, World, tamper};
 
 const HOME: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 /// A world that was stopped, with the options to start it again.
 async fn stopped() -> (tempfile::TempDir, ServerOptions, String) {
-    let mut world = World::new().await;
+    let world = World::new().await;
     world.put("/workspaces/default/secrets/a", &world.owner, json!({ "value": CANARY })).await.ok();
+    stop(world)
+}
+
+fn stop(mut world: World) -> (tempfile::TempDir, ServerOptions, String) {
     let options = crate::world::options(&world.folder, &world.clock);
     let owner = world.owner.clone();
     let folder = std::mem::replace(&mut world.folder, tempfile::tempdir().unwrap());
@@ -37,7 +44,7 @@ async fn a_new_root_key_opens_everything_and_the_old_one_nothing() {
     let (folder, options, owner) = stopped().await;
     let data = folder.path().join("data");
     let before = std::fs::read(data.join("root.key")).unwrap();
-    let rotated = offline::root_rotate(&options).await.unwrap();
+    let rotated = offline::root_rotate(&options, None).await.unwrap();
     assert_eq!(std::fs::read(&rotated.old).unwrap(), before);
     assert_ne!(std::fs::read(&rotated.path).unwrap(), before);
 
@@ -57,7 +64,7 @@ async fn a_new_root_key_opens_everything_and_the_old_one_nothing() {
 async fn a_rotation_cut_off_before_the_files_were_exchanged_is_finished_at_the_next_start() {
     let (folder, options, _) = stopped().await;
     let data = folder.path().join("data");
-    let rotated = offline::root_rotate(&options).await.unwrap();
+    let rotated = offline::root_rotate(&options, None).await.unwrap();
     // As if the power had failed right after the commit.
     std::fs::rename(data.join("root.key"), data.join("root.key.next")).unwrap();
     std::fs::rename(&rotated.old, data.join("root.key")).unwrap();
@@ -67,6 +74,48 @@ async fn a_rotation_cut_off_before_the_files_were_exchanged_is_finished_at_the_n
     assert!(!data.join("root.key.next").exists());
     let (app, _) = Server::open(&options).await.unwrap();
     app.store.close();
+}
+
+/// An installation under a passphrase, stopped; a stretch costs a second.
+async fn under_a_passphrase() -> (tempfile::TempDir, ServerOptions) {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = std::sync::Arc::new(kluis_core::clock::ManualClock::at(crate::world::START));
+    let mut options = crate::world::options(&folder, &clock);
+    options.root_key = passphrase("correct horse battery");
+    let (app, _) = Server::open(&options).await.unwrap();
+    app.store.close();
+    (folder, options)
+}
+
+fn passphrase(text: &str) -> RootKeyOption {
+    RootKeyOption::Passphrase(Zeroizing::new(text.to_owned()))
+}
+
+#[tokio::test]
+async fn a_new_passphrase_opens_everything_the_old_one_nothing_and_an_interruption_is_made_good() {
+    let (folder, mut options) = under_a_passphrase().await;
+    let data = folder.path().join("data");
+    let before = std::fs::read(data.join("root.json")).unwrap();
+    let short = Some(Zeroizing::new("short".to_owned()));
+    for wrong in [None, short] {
+        assert!(offline::root_rotate(&options, wrong).await.is_err());
+        assert_eq!(std::fs::read(data.join("root.json")).unwrap(), before, "nothing changed");
+    }
+    let new = Zeroizing::new("staple in the paper tray".to_owned());
+    let rotated = offline::root_rotate(&options, Some(new)).await.unwrap();
+    assert_eq!(std::fs::read(&rotated.old).unwrap(), before);
+    let refused = Server::open(&options).await.map(drop).expect_err("the old passphrase opens nothing");
+    assert!(refused.to_string().contains("passphrase"), "{refused}");
+
+    // As if the power had failed right after the commit.
+    std::fs::rename(data.join("root.json"), data.join("root.json.next")).unwrap();
+    std::fs::rename(&rotated.old, data.join("root.json")).unwrap();
+    assert!(Server::open(&options).await.is_err(), "the old passphrase still opens nothing");
+    options.root_key = passphrase("staple in the paper tray");
+    let (app, _) = Server::open(&options).await.unwrap();
+    assert_eq!(app.vault.root_key_id(), rotated.key);
+    app.store.close();
+    assert!(!data.join("root.json.next").exists());
 }
 
 #[tokio::test]
@@ -83,7 +132,7 @@ async fn nothing_is_made_where_nothing_is() {
     let clock = std::sync::Arc::new(kluis_core::clock::ManualClock::at(crate::world::START));
     let options = crate::world::options(&folder, &clock);
     assert!(offline::doctor(&options).await.is_err());
-    assert!(offline::root_rotate(&options).await.is_err());
+    assert!(offline::root_rotate(&options, None).await.is_err());
     assert!(offline::owner_reset(&options, None).await.is_err());
     assert!(!options.data.exists());
 }
@@ -96,6 +145,8 @@ async fn the_doctor_finds_what_was_changed_behind_the_servers_back() {
         ("UPDATE secret SET revision = 7", "secret"),
         ("UPDATE version SET enabled = 0", "version"),
         ("UPDATE version SET value = zeroblob(length(value))", "version"),
+        ("UPDATE workspace SET require_declared_secrets = 1", "workspace"),
+        ("UPDATE compute SET name = 'x', name_key = 'x'", "compute"),
         ("UPDATE sealed_blob SET bytes = zeroblob(length(bytes))", "sealed_blob"),
     ] {
         let (_folder, options, _) = stopped().await;
@@ -104,6 +155,17 @@ async fn the_doctor_finds_what_was_changed_behind_the_servers_back() {
         assert!(found.health.findings.iter().any(|f| f.table == table), "{statement}: {found:?}");
         assert!(found.audit.holds() && found.checkpoint_fits, "{statement}");
     }
+}
+
+#[tokio::test]
+async fn the_doctor_finds_a_run_that_was_given_anothers_rights() {
+    let stage = Stage::new().await;
+    stage.run(json!({ "secrets": ["hub-token"] })).await;
+    let (_folder, options, _) = stop(stage.world);
+    assert!(offline::doctor(&options).await.unwrap().health.findings.is_empty());
+    tamper(&options.data, "UPDATE run SET submitted_by = (SELECT id FROM principal WHERE name_key = 'owner')");
+    let found = offline::doctor(&options).await.unwrap();
+    assert!(found.health.findings.iter().any(|f| f.table == "run"), "{found:?}");
 }
 
 /// Recomputing the frontier over a shorter log hides nothing from whoever kept a checkpoint, the server itself first.
@@ -179,6 +241,6 @@ async fn work_on_a_stopped_server_needs_neither_certificate_nor_blobs_nor_every_
         key: folder.path().join("gone.key"),
     };
     offline::owner_reset(&options, None).await.unwrap();
-    offline::root_rotate(&options).await.unwrap();
+    offline::root_rotate(&options, None).await.unwrap();
     offline::doctor(&options).await.unwrap();
 }

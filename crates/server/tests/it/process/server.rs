@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use http::Request;
+use http::header::USER_AGENT;
 use kluis_server::api;
 
 use crate::world::{World, refused};
@@ -15,6 +16,22 @@ async fn a_stranger_learns_that_a_server_is_there() {
     assert_eq!(ca.headers["content-type"], "application/x-pem-file");
     assert!(ca.text().starts_with("-----BEGIN CERTIFICATE-----"));
     assert_eq!(world.call("GET", "/openapi.json", None, None).await.ok()["info"]["title"], "Kluis");
+}
+
+#[tokio::test]
+async fn clients_of_ours_are_accepted_one_minor_version_apart() {
+    let world = World::new().await;
+    let own: Vec<u64> = env!("CARGO_PKG_VERSION").split('.').map(|part| part.parse().unwrap()).collect();
+    let ask = |agent: String| Request::get("/api/v1/whoami").header(USER_AGENT, agent).body(Body::empty()).unwrap();
+    let version = |minor: u64| format!("kluis/{}.{minor}.0", own[0]);
+    for agent in [version(own[1]), version(own[1] + 1), "curl/8".into(), "kluisish/9.0.0".into()] {
+        refused(&world.send(ask(agent)).await, 401, "unauthenticated");
+    }
+    for agent in [version(own[1] + 2), format!("kluis/{}.{}.0", own[0] + 1, own[1]), "kluis/new".into()] {
+        let answer = world.send(ask(agent)).await;
+        refused(&answer, 400, "version_skew");
+        assert!(answer.text().contains(env!("CARGO_PKG_VERSION")), "it says its own version");
+    }
 }
 
 /// A new route, field or status is a decision: look at the difference, then accept it with `KLUIS_ACCEPT=1`.
