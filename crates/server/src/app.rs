@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio_util::sync::CancellationToken;
 
 use crate::blobs::{BlobLimits, Blobs};
+use crate::config::HostName;
 use crate::refusals::Refusals;
 use crate::throttle::Throttle;
 
@@ -42,6 +43,8 @@ pub struct Parts {
     pub installation: InstallationId,
     /// The installation's epoch: moves when a backup is restored.
     pub epoch: u64,
+    /// The names and addresses that clients reach this server by.
+    pub hosts: Vec<HostName>,
     /// The certificate authority's certificate, as clients pin it.
     pub ca: Option<Arc<CaCertificate>>,
     /// Failures to sign in.

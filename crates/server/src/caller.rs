@@ -15,10 +15,11 @@ use kluis_core::id::PrincipalId;
 use kluis_core::sealed::LookupHash;
 use kluis_store::identity::{Standing, TokenKind, TokenRow};
 use kluis_store::{Authenticated, Authority};
-use kluis_vault::{Vault, token};
+use kluis_vault::{Vault, face, token};
 
 use crate::app::App;
 use crate::error::{Error, Result, Unauthenticated};
+use crate::service::identity::Audience;
 
 /// Where a connection comes from; put into each request by the listener.
 #[derive(Clone, Copy, Debug)]
@@ -151,15 +152,36 @@ impl App {
         if !matches!(kind, token::Kind::User | token::Kind::ServicePrincipal | token::Kind::Agent) {
             return Err(Unauthenticated::Kind.into());
         }
-        self.caller_by_hash(self.vault.lookup_hash(kind.as_str(), text), source).await
+        let caller = self.caller_by_hash(self.vault.lookup_hash(kind.as_str(), text), source).await?;
+        // The purposes of the hashes keep the kinds apart; this is the row's own word for it.
+        if caller.token.kind == TokenKind::Native { Ok(caller) } else { Err(Unauthenticated::Unknown.into()) }
     }
 
-    /// The caller of a token's hash, as the rows are now.
+    /// The caller of a token for the faces whose clients look into it, which must have been issued for this audience. What
+    /// the token says of itself is not read.
+    pub async fn sign_in_face(&self, text: &str, source: IpAddr, audience: &str) -> Result<Caller> {
+        let caller = self.sign_in_face_for_any(text, source).await?;
+        let wanted = Audience::canonical(audience);
+        if wanted.is_some() && caller.token.kind.audience() == wanted.as_deref() {
+            Ok(caller)
+        } else {
+            Err(Unauthenticated::Audience.into())
+        }
+    }
+
+    /// The same, whatever it was issued for: where it proves only who somebody is.
+    pub(crate) async fn sign_in_face_for_any(&self, text: &str, source: IpAddr) -> Result<Caller> {
+        face::check(text).map_err(Unauthenticated::Form)?;
+        let caller = self.caller_by_hash(self.vault.lookup_hash(face::PURPOSE, text), source).await?;
+        if caller.token.kind.audience().is_some() { Ok(caller) } else { Err(Unauthenticated::Unknown.into()) }
+    }
+
+    /// The caller of a token's hash, of either kind, as the rows are now.
     pub async fn caller_by_hash(&self, hash: LookupHash, source: IpAddr) -> Result<Caller> {
         let login = self.store.token_by_hash(hash).await?.ok_or(Unauthenticated::Unknown)?;
         let Authenticated { row: token, mac } = login.token;
         // A row that somebody put into the database is not a login.
-        if !self.vault.mac_ok(&token.canonical(), &mac) || token.hash != hash || token.kind != TokenKind::Native {
+        if !self.vault.mac_ok(&token.canonical(), &mac) || token.hash != hash {
             tracing::error!(token = %token.id, "a token's row is damaged or forged; it is not a login");
             return Err(Unauthenticated::Unknown.into());
         }

@@ -153,6 +153,9 @@ pub enum Unauthenticated {
     /// Too old.
     #[error("this token has expired; sign in again")]
     Expired,
+    /// A face's token that is good for another resource of this installation.
+    #[error("this token was issued for another resource of this server")]
+    Audience,
     /// The principal is disabled.
     #[error("this principal is disabled; ask an owner of the installation")]
     Disabled,
@@ -378,6 +381,8 @@ impl From<kluis_store::Error> for Error {
             S::Moved(what) => Self::conflict(format!("{what} changed while this was done; try again")),
             S::Conflict(what) => Self::conflict(what),
             S::Limit(what) => Self::RunLimit(what),
+            // The oldest of them end within a quarter of an hour.
+            S::Crowded(_) => Self::Throttled { after: Duration::from_mins(1) },
             S::NotFound => Self::NotFound("thing"),
             S::Disabled => Self::SecretDisabled("disabled"),
             S::RunEnded { status } => Self::RunEnded(status),

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::api;
 use crate::app::{App, CaCertificate, Listening, Parts};
 use crate::blobs::{BlobError, Blobs};
-use crate::config::{RootKeyOption, ServerOptions, TlsSource};
+use crate::config::{HostName, RootKeyOption, ServerOptions, TlsSource};
 use crate::listen::{self, ListenError};
 use crate::refusals::Refusals;
 use crate::throttle::Throttle;
@@ -151,6 +151,7 @@ async fn prepare(options: &ServerOptions) -> Result<Prepared, StartError> {
         settings: options.settings.clone(),
         installation: installation.id,
         epoch: installation.epoch,
+        hosts: hosts(options, certificate.authority.as_ref()),
         ca,
         throttle: Throttle::default(),
         refusals: Refusals::default(),
@@ -159,6 +160,15 @@ async fn prepare(options: &ServerOptions) -> Result<Prepared, StartError> {
         membership: tokio::sync::Mutex::default(),
     });
     Ok(Prepared { app, first_start, certificate })
+}
+
+/// By what clients reach this server: this machine's own names, and what it was ever given.
+fn hosts(options: &ServerOptions, authority: Option<&Authority>) -> Vec<HostName> {
+    let known = authority.into_iter().flat_map(Authority::names).filter_map(|name| name.parse().ok());
+    let mut hosts: Vec<HostName> = tls::own_names().chain(options.hosts.iter().cloned()).chain(known).collect();
+    hosts.sort();
+    hosts.dedup();
+    hosts
 }
 
 impl Running {

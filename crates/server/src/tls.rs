@@ -20,7 +20,7 @@ use crate::config::HostName;
 
 pub(crate) mod authority;
 
-pub(crate) use authority::{Authority, Leaf};
+pub(crate) use authority::{Authority, Leaf, own_names};
 
 /// Why there is no certificate to show.
 #[derive(Debug, thiserror::Error)]

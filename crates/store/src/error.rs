@@ -33,6 +33,9 @@ pub enum Error {
     /// The code in a run has made as much as a run may; nothing it does changes that.
     #[error("the run has made as much as a run may: {0}")]
     Limit(&'static str),
+    /// There are as many of these as there may be; some go by themselves with time.
+    #[error("there are as many as there may be: {0}")]
+    Crowded(&'static str),
     /// No such row (or it belongs to another workspace).
     #[error("not found")]
     NotFound,

@@ -11,21 +11,61 @@ use crate::sqlite::identity as sqlite;
 use crate::{After, Authenticated, Error, Listed, Store, Write};
 
 /// For which faces a token is good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TokenKind {
     /// The native API.
     Native,
-    /// The faces whose clients parse their token as a JWT.
-    Face,
+    /// The faces whose clients parse their token as a JWT. It has an end, and an earlier one with its parent.
+    Face {
+        /// The one resource that it is good for, in its canonical form.
+        audience: String,
+        /// What it was made from.
+        parent: TokenParent,
+    },
+}
+
+/// What a face's token was made from; it dies with it, in the same unit of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TokenParent {
+    /// Another token of the same principal.
+    Token(TokenId),
+    /// A client secret of the same principal.
+    ClientSecret(TokenId),
 }
 
 impl TokenKind {
     /// As the store writes it.
-    pub const fn as_str(self) -> &'static str {
+    pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Native => "native",
-            Self::Face => "face",
+            Self::Face { .. } => "face",
         }
+    }
+
+    /// The one resource that a face's token is good for.
+    pub fn audience(&self) -> Option<&str> {
+        match self {
+            Self::Native => None,
+            Self::Face { audience, .. } => Some(audience),
+        }
+    }
+
+    /// What a face's token was made from.
+    pub const fn parent(&self) -> Option<TokenParent> {
+        match self {
+            Self::Native => None,
+            Self::Face { parent, .. } => Some(*parent),
+        }
+    }
+}
+
+impl TokenParent {
+    fn canonical(self) -> Vec<u8> {
+        let (kind, id) = match self {
+            Self::Token(id) => ("token", id),
+            Self::ClientSecret(id) => ("client secret", id),
+        };
+        Canonical::default().text(kind).bytes(id.as_bytes()).finish()
     }
 }
 
@@ -61,9 +101,22 @@ impl TokenRow {
             .bytes(&self.hash.0)
             .signed(self.created.millis())
             .optional(self.expires.map(|t| t.millis().to_be_bytes()).as_ref().map(|b| &b[..]))
+            .optional(self.kind.audience().map(str::as_bytes))
+            .optional(self.kind.parent().map(TokenParent::canonical).as_deref())
             .number(self.revision)
             .finish()
     }
+}
+
+/// A new face token, and how many a principal may have.
+#[derive(Clone, Debug)]
+pub struct FaceTokenInsert {
+    /// The token; of the kind [`TokenKind::Face`].
+    pub token: Authenticated<TokenRow>,
+    /// Now: what has expired does not count.
+    pub now: Timestamp,
+    /// How many the principal may have after it.
+    pub most: u32,
 }
 
 /// A service principal's secret, without the secret.
@@ -305,14 +358,22 @@ impl Store {
         }
     }
 
-    /// A principal's tokens, oldest first.
+    /// A new token for a face. [`Error::NotFound`] when the principal is gone or disabled, or the parent is gone;
+    /// [`Error::Crowded`] when the principal has as many as it may.
+    pub async fn face_token_insert(&self, write: Write<FaceTokenInsert>) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(s) => s.write(write, sqlite::face_token_insert).await,
+        }
+    }
+
+    /// A principal's tokens of the native kind, oldest first.
     pub async fn token_list(&self, principal: PrincipalId) -> Result<Vec<Authenticated<TokenRow>>, Error> {
         match self {
             Self::Sqlite(s) => s.read(move |c| sqlite::token_list(c, principal)).await,
         }
     }
 
-    /// Takes a token. Moves the principal's epoch and returns it.
+    /// Takes a token, and the faces' tokens made from it. Moves the principal's epoch and returns it.
     pub async fn token_revoke(&self, write: Write<TokenRevoke>) -> Result<Epoch, Error> {
         match self {
             Self::Sqlite(s) => s.write(write, sqlite::token_revoke).await,
@@ -354,7 +415,7 @@ impl Store {
         }
     }
 
-    /// Takes a client secret. Moves the principal's epoch and returns it.
+    /// Takes a client secret, and the faces' tokens made from it. Moves the principal's epoch and returns it.
     pub async fn client_secret_revoke(&self, write: Write<TokenRevoke>) -> Result<Epoch, Error> {
         match self {
             Self::Sqlite(s) => s.write(write, sqlite::client_secret_revoke).await,

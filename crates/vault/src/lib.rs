@@ -11,7 +11,7 @@
 //! | first start, start, new root key | [`Vault::create`], [`Vault::open`], [`Vault::rotate_root`] |
 //! | workspace key generations | [`Vault::workspace_key_create`], [`Vault::workspace_key_load`] |
 //! | values | [`Vault::seal`], [`Vault::unseal`], [`Vault::rewrap`] |
-//! | rows, audit records, tokens | [`Vault::mac`], [`Vault::audit_entry`], [`Vault::lookup_hash`], [`Vault::ticket_hash`], [`token`] |
+//! | rows, audit records, tokens | [`Vault::mac`], [`Vault::audit_entry`], [`Vault::lookup_hash`], [`Vault::ticket_hash`], [`token`], [`face`] |
 //! | checkpoints | [`Vault::sign_checkpoint`], [`verify_checkpoint`] |
 //! | the server's own small secrets | [`Vault::seal_small`] |
 //! | snapshots, logs, outputs | [`Vault::blob_sealer`], [`Vault::blob_opener`], [`Vault::blob_hasher`] |
@@ -27,6 +27,7 @@ mod checkpoint;
 mod derive;
 mod envelope;
 mod error;
+pub mod face;
 mod hardening;
 mod keyring;
 mod memory;

@@ -54,6 +54,9 @@ pub enum InvalidToken {
     /// Not of the form `kls_<kind>_<random>_<checksum>`.
     #[error("not a Kluis token; one looks like kls_usr_..._...... and has {TOKEN_BYTES} characters")]
     Form,
+    /// Not of the form of a token for the Azure faces.
+    #[error("not a token that this server issued for its Azure faces")]
+    Face,
     /// The form is right, the checksum is not.
     #[error("the token was cut or mistyped: its checksum does not fit")]
     Checksum,

@@ -7,6 +7,8 @@
 //! | `tokens` | a caller's own tokens, and taking those of others |
 //! | `principals` | making, listing, disabling; client secrets |
 //! | `invites` | inviting users and agents, and taking it back |
+//! | `audience` | the resources that a token for the Azure faces can be good for |
+//! | `faces` | tokens for the Azure faces |
 
 use kluis_core::access::{Effect, Principal, Role, Scope};
 use kluis_core::api::identity::{Membership, PrincipalView, TokenView, Whoami};
@@ -25,10 +27,16 @@ use crate::caller::{Caller, Known};
 use crate::error::{Error, Result};
 use crate::version;
 
+mod audience;
+mod faces;
 mod invites;
 mod logins;
 mod principals;
 mod tokens;
+
+pub use audience::Audience;
+pub(crate) use faces::guid;
+pub use faces::{FaceIssued, Issuer};
 
 /// The longest label of a token, in bytes.
 const MAX_LABEL: usize = 127;

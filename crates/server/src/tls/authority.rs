@@ -183,7 +183,7 @@ impl std::fmt::Debug for Leaf {
 }
 
 /// What every installation may be called on its own machine.
-fn own_names() -> impl Iterator<Item = HostName> {
+pub(crate) fn own_names() -> impl Iterator<Item = HostName> {
     [
         HostName::Dns("localhost".into()),
         HostName::Ip(Ipv4Addr::LOCALHOST.into()),

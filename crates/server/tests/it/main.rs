@@ -7,6 +7,7 @@
 mod agents;
 mod all;
 mod audit;
+mod azure;
 mod computes;
 mod login;
 mod principals;

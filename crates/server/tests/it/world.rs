@@ -178,6 +178,11 @@ impl World {
         (text(&secret["client_id"]), text(&secret["client_secret"]))
     }
 
+    /// The time now, in seconds since 1970.
+    pub(crate) fn clock_seconds(&self) -> i64 {
+        self.app.now().millis() / 1000
+    }
+
     pub(crate) fn advance(&self, by: Duration) {
         self.clock.advance(by);
     }

@@ -30,19 +30,30 @@ CREATE TABLE principal (
     mac      BLOB    NOT NULL CHECK (length(mac) = 32)
 ) STRICT, WITHOUT ROWID;
 
+-- A face's token dies with what it was made from: another token or a client secret.
 CREATE TABLE token (
-    id        BLOB    NOT NULL PRIMARY KEY CHECK (length(id) = 16),
-    principal BLOB    NOT NULL REFERENCES principal (id),
-    kind      TEXT    NOT NULL CHECK (kind IN ('native', 'face')),
-    label     TEXT    NOT NULL,
-    hash      BLOB    NOT NULL UNIQUE CHECK (length(hash) = 32),
-    created   INTEGER NOT NULL,
-    expires   INTEGER,
-    revision  INTEGER NOT NULL CHECK (revision >= 1),
-    mac       BLOB    NOT NULL CHECK (length(mac) = 32)
+    id            BLOB    NOT NULL PRIMARY KEY CHECK (length(id) = 16),
+    principal     BLOB    NOT NULL REFERENCES principal (id),
+    kind          TEXT    NOT NULL CHECK (kind IN ('native', 'face')),
+    label         TEXT    NOT NULL,
+    hash          BLOB    NOT NULL UNIQUE CHECK (length(hash) = 32),
+    created       INTEGER NOT NULL,
+    expires       INTEGER,
+    audience      TEXT,
+    parent_token  BLOB    REFERENCES token (id) ON DELETE CASCADE,
+    parent_secret BLOB    REFERENCES client_secret (id) ON DELETE CASCADE,
+    revision      INTEGER NOT NULL CHECK (revision >= 1),
+    mac           BLOB    NOT NULL CHECK (length(mac) = 32),
+    CHECK ((kind = 'face') = (audience IS NOT NULL)),
+    CHECK ((kind = 'face') = (parent_token IS NOT NULL OR parent_secret IS NOT NULL)),
+    CHECK (parent_token IS NULL OR parent_secret IS NULL),
+    CHECK (kind = 'native' OR expires IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX token_principal ON token (principal, created);
+CREATE INDEX token_principal ON token (principal, created) WHERE kind = 'native';
+CREATE INDEX token_face ON token (principal, expires) WHERE kind = 'face';
 CREATE INDEX token_expires ON token (expires) WHERE expires IS NOT NULL;
+CREATE INDEX token_parent_token ON token (parent_token) WHERE parent_token IS NOT NULL;
+CREATE INDEX token_parent_secret ON token (parent_secret) WHERE parent_secret IS NOT NULL;
 
 CREATE TABLE client_secret (
     id        BLOB    NOT NULL PRIMARY KEY CHECK (length(id) = 16),

@@ -10,8 +10,8 @@ use rusqlite::{Connection, Row};
 use super::sql::{self, Fields};
 use super::{Unit, failure};
 use crate::identity::{
-    ClientSecretRow, GrantRemove, InviteRedeem, InviteRow, Invited, Login, OwnerReset, Standing, TokenKind,
-    TokenRevoke, TokenRow,
+    ClientSecretRow, FaceTokenInsert, GrantRemove, InviteRedeem, InviteRow, Invited, Login, OwnerReset, Standing,
+    TokenKind, TokenParent, TokenRevoke, TokenRow,
 };
 use crate::{After, Authenticated, Error, Hint};
 
@@ -106,22 +106,24 @@ pub(super) fn grant(f: &Fields<'_>) -> Result<Authenticated<Grant>, Error> {
     Ok(Authenticated { row: Grant { principal, scope, role, effect, revision: f.number()? }, mac: f.mac()? })
 }
 
-/// Columns: id, principal, kind, label, hash, created, expires, revision, mac.
+/// Columns: id, principal, label, hash, created, expires, kind, audience, parent_token, parent_secret, revision, mac.
 fn token(row: &Row<'_>) -> Result<Authenticated<TokenRow>, Error> {
     let f = Fields::new(row, "token");
-    Ok(Authenticated {
-        row: TokenRow {
-            id: f.id(TokenId::from_bytes)?,
-            principal: f.id(PrincipalId::from_bytes)?,
-            kind: f.word(|text| [TokenKind::Native, TokenKind::Face].into_iter().find(|k| k.as_str() == text))?,
-            label: f.get()?,
-            hash: f.hash()?,
-            created: f.time()?,
-            expires: f.optional_time()?,
-            revision: f.number()?,
-        },
-        mac: f.mac()?,
-    })
+    let id = f.id(TokenId::from_bytes)?;
+    let principal = f.id(PrincipalId::from_bytes)?;
+    let (label, hash, created, expires) = (f.get()?, f.hash()?, f.time()?, f.optional_time()?);
+    let (kind, audience): (String, Option<String>) = (f.get()?, f.get()?);
+    let of_token = f.optional_id(TokenId::from_bytes)?.map(TokenParent::Token);
+    let of_secret = f.optional_id(TokenId::from_bytes)?.map(TokenParent::ClientSecret);
+    let kind = match (kind.as_str(), audience, of_token, of_secret) {
+        ("native", None, None, None) => TokenKind::Native,
+        ("face", Some(audience), Some(parent), None) | ("face", Some(audience), None, Some(parent)) => {
+            TokenKind::Face { audience, parent }
+        }
+        _ => return Err(f.wrong()),
+    };
+    let revision = f.number()?;
+    Ok(Authenticated { row: TokenRow { id, principal, kind, label, hash, created, expires, revision }, mac: f.mac()? })
 }
 
 /// Columns: id, principal, hash, created, expires, revision, mac.
@@ -426,18 +428,27 @@ fn require_enabled(c: &Connection, principal: PrincipalId) -> Result<(), Error> 
 pub(crate) fn token_insert(unit: &Unit<'_>, new: Authenticated<TokenRow>) -> Result<(), Error> {
     let Authenticated { row, mac } = new;
     require_enabled(unit, row.principal)?;
+    let (of_token, of_secret) = match row.kind.parent() {
+        None => (None, None),
+        Some(TokenParent::Token(id)) => (Some(*id.as_bytes()), None),
+        Some(TokenParent::ClientSecret(id)) => (None, Some(*id.as_bytes())),
+    };
     sql::run(
         unit,
-        "INSERT INTO token (id, principal, kind, label, hash, created, expires, revision, mac)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO token (id, principal, label, hash, created, expires,
+                            kind, audience, parent_token, parent_secret, revision, mac)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         (
             row.id.as_bytes(),
             row.principal.as_bytes(),
-            row.kind.as_str(),
             row.label,
             row.hash.0,
             row.created.millis(),
             row.expires.map(Timestamp::millis),
+            row.kind.as_str(),
+            row.kind.audience(),
+            of_token,
+            of_secret,
             sql::int(row.revision),
             mac.0,
         ),
@@ -445,10 +456,41 @@ pub(crate) fn token_insert(unit: &Unit<'_>, new: Authenticated<TokenRow>) -> Res
     Ok(())
 }
 
+pub(crate) fn face_token_insert(unit: &Unit<'_>, insert: FaceTokenInsert) -> Result<(), Error> {
+    let FaceTokenInsert { token, now, most } = insert;
+    let principal = token.row.principal;
+    let has = sql::one(
+        unit,
+        "SELECT count(*) FROM token WHERE principal = ?1 AND kind = 'face' AND expires > ?2",
+        (principal.as_bytes(), now.millis()),
+        |row| Fields::new(row, "token").number::<u32>(),
+    )?;
+    if has.is_some_and(|has| has >= most) {
+        return Err(Error::Crowded("tokens for the Azure faces"));
+    }
+    // What it dies with is its own principal's.
+    let parent = match token.row.kind.parent() {
+        Some(TokenParent::Token(id)) => sql::exists(
+            unit,
+            "SELECT 1 FROM token WHERE id = ?1 AND principal = ?2",
+            (id.as_bytes(), principal.as_bytes()),
+        )?,
+        Some(TokenParent::ClientSecret(id)) => sql::exists(
+            unit,
+            "SELECT 1 FROM client_secret WHERE id = ?1 AND principal = ?2",
+            (id.as_bytes(), principal.as_bytes()),
+        )?,
+        None => false,
+    };
+    if parent { token_insert(unit, token) } else { Err(Error::NotFound) }
+}
+
 pub(crate) fn token_by_hash(c: &Connection, hash: LookupHash) -> Result<Option<Login>, Error> {
     let found = sql::one(
         c,
-        "SELECT id, principal, kind, label, hash, created, expires, revision, mac FROM token WHERE hash = ?1",
+        "SELECT id, principal, label, hash, created, expires,
+                kind, audience, parent_token, parent_secret, revision, mac
+         FROM token WHERE hash = ?1",
         [hash.0],
         token,
     )?;
@@ -462,8 +504,9 @@ pub(crate) fn token_by_hash(c: &Connection, hash: LookupHash) -> Result<Option<L
 pub(crate) fn token_list(c: &Connection, principal: PrincipalId) -> Result<Vec<Authenticated<TokenRow>>, Error> {
     sql::all(
         c,
-        "SELECT id, principal, kind, label, hash, created, expires, revision, mac FROM token
-         WHERE principal = ?1 ORDER BY created, id",
+        "SELECT id, principal, label, hash, created, expires,
+                kind, audience, parent_token, parent_secret, revision, mac
+         FROM token WHERE principal = ?1 AND kind = 'native' ORDER BY created, id",
         [principal.as_bytes()],
         token,
     )

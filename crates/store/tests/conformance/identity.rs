@@ -3,7 +3,10 @@
 use kluis_core::access::{Effect, PrincipalKind, Role, Scope};
 use kluis_core::id::{InviteId, PrincipalId, TokenId};
 use kluis_core::sealed::LookupHash;
-use kluis_store::identity::{ClientSecretRow, GrantRemove, InviteRedeem, InviteRow, Invited, OwnerReset, TokenRevoke};
+use kluis_store::identity::{
+    ClientSecretRow, FaceTokenInsert, GrantRemove, InviteRedeem, InviteRow, Invited, OwnerReset, TokenKind,
+    TokenParent, TokenRevoke,
+};
 use kluis_store::{After, Error, Store};
 
 use crate::world::{NOW, World, authenticated, later, principal_name, write};
@@ -246,6 +249,83 @@ pub(crate) async fn client_secrets_are_found_and_revoked(store: &Store) {
     assert!(store.client_secret_revoke(write(revoke)).await.unwrap() > before);
     assert_eq!(store.client_secret_revoke(write(revoke)).await, Err(Error::NotFound));
     assert_eq!(store.client_secret_by_hash(secret.row.hash).await.unwrap(), None);
+}
+
+fn face_token(world: &World, principal: PrincipalId, parent: TokenParent, seconds: u64) -> FaceTokenInsert {
+    let mut token = world.token_of(principal);
+    token.row.kind = TokenKind::Face { audience: "https://vault.localhost:8443".into(), parent };
+    token.row.expires = Some(later(seconds));
+    FaceTokenInsert { token, now: NOW, most: 2 }
+}
+
+pub(crate) async fn a_faces_token_dies_with_what_it_was_made_from(store: &Store) {
+    let world = World::new(store).await;
+    let (ada, eve) = (world.user("ada", None).await, world.user("eve", None).await);
+    let (login, other) = (world.token_of(ada), world.token_of(ada));
+    store.token_insert(write(login.clone())).await.unwrap();
+    store.token_insert(write(other.clone())).await.unwrap();
+    let secret = authenticated(ClientSecretRow {
+        id: TokenId::generate(&world.rng),
+        principal: eve,
+        hash: LookupHash([0x33; 32]),
+        created: NOW,
+        expires: None,
+        revision: 1,
+    });
+    store.client_secret_insert(write(secret.clone())).await.unwrap();
+
+    // A chain: a token's token dies with the first one.
+    let first = face_token(&world, ada, TokenParent::Token(login.row.id), 60);
+    let second = face_token(&world, ada, TokenParent::Token(first.token.row.id), 60);
+    let third = face_token(&world, eve, TokenParent::ClientSecret(secret.row.id), 60);
+    for insert in [&first, &second, &third] {
+        store.face_token_insert(write(insert.clone())).await.unwrap();
+        let found = store.token_by_hash(insert.token.row.hash).await.unwrap().unwrap();
+        assert_eq!(found.token, insert.token);
+    }
+    assert_eq!(store.token_list(ada).await.unwrap().len(), 2, "a list of logins does not show them");
+    assert_ne!(first.token.row.canonical(), second.token.row.canonical());
+
+    store.token_revoke(write(TokenRevoke { principal: ada, token: other.row.id })).await.unwrap();
+    assert!(store.token_by_hash(second.token.row.hash).await.unwrap().is_some());
+    store.token_revoke(write(TokenRevoke { principal: ada, token: login.row.id })).await.unwrap();
+    for gone in [&first, &second] {
+        assert_eq!(store.token_by_hash(gone.token.row.hash).await.unwrap(), None);
+    }
+    store.client_secret_revoke(write(TokenRevoke { principal: eve, token: secret.row.id })).await.unwrap();
+    assert_eq!(store.token_by_hash(third.token.row.hash).await.unwrap(), None);
+
+    // Of a parent that is gone, or somebody else's, none is made.
+    let eves = world.token_of(eve);
+    store.token_insert(write(eves.clone())).await.unwrap();
+    for parent in [
+        TokenParent::Token(login.row.id),
+        TokenParent::Token(eves.row.id),
+        TokenParent::ClientSecret(secret.row.id),
+        TokenParent::ClientSecret(eves.row.id),
+    ] {
+        let insert = face_token(&world, ada, parent, 60);
+        assert_eq!(store.face_token_insert(write(insert)).await, Err(Error::NotFound), "{parent:?}");
+    }
+}
+
+pub(crate) async fn a_principal_has_so_many_faces_tokens_and_no_more(store: &Store) {
+    let world = World::new(store).await;
+    let ada = world.user("ada", None).await;
+    let login = world.token_of(ada);
+    store.token_insert(write(login.clone())).await.unwrap();
+    let parent = TokenParent::Token(login.row.id);
+    store.face_token_insert(write(face_token(&world, ada, parent, 10))).await.unwrap();
+    store.face_token_insert(write(face_token(&world, ada, parent, 20))).await.unwrap();
+    let before = world.log_size().await;
+    let third = face_token(&world, ada, parent, 30);
+    assert!(matches!(store.face_token_insert(write(third.clone())).await, Err(Error::Crowded(_))));
+    assert_eq!(world.log_size().await, before);
+    let owners = face_token(&world, world.owner, TokenParent::Token(world.token), 30);
+    store.face_token_insert(write(owners)).await.expect("everybody has a share of one's own");
+    // What has expired leaves room, swept or not.
+    let later = FaceTokenInsert { now: later(10), ..third };
+    store.face_token_insert(write(later)).await.unwrap();
 }
 
 pub(crate) async fn only_what_has_expired_is_forgotten(store: &Store) {

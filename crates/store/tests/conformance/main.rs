@@ -57,6 +57,8 @@ macro_rules! conformance {
                 an_invitation_is_used_up_only_with_everything_it_makes
                 the_owner_reset_revokes_every_other_login
                 client_secrets_are_found_and_revoked
+                a_faces_token_dies_with_what_it_was_made_from
+                a_principal_has_so_many_faces_tokens_and_no_more
                 only_what_has_expired_is_forgotten
                 principals_come_in_pages
             }

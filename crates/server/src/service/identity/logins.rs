@@ -9,12 +9,13 @@ use kluis_core::api::identity::{ClientLogin, RedeemInvite, TokenIssued};
 use kluis_core::audit::{AuditAction, AuditRecord};
 use kluis_core::clock::Timestamp;
 use kluis_core::id::PrincipalId;
-use kluis_store::identity::{ClientSecretRow, InviteRedeem, InviteRow, Invited};
+use kluis_store::identity::{ClientSecretRow, InviteRedeem, InviteRow, Invited, TokenParent};
 use kluis_store::{Authenticated, Authority, Write};
 use kluis_vault::token;
 
+use super::faces::MadeFrom;
 use super::tokens::issued;
-use super::{Identity, check_label};
+use super::{Audience, FaceIssued, Identity, Issuer, check_label};
 use crate::caller::Known;
 use crate::error::{Error, Result, Unauthenticated};
 
@@ -131,7 +132,8 @@ impl Identity<'_> {
         result
     }
 
-    async fn client(&self, login: &ClientLogin, source: IpAddr) -> Result<TokenIssued> {
+    /// Whose secret it is, and its row. Fails alike whatever does not fit.
+    async fn client_known(&self, login: &ClientLogin) -> Result<(ClientSecretRow, Known)> {
         let secret = login.client_secret.expose();
         let refused = || Error::from(Unauthenticated::Credentials);
         if token::check(secret) != Ok(token::Kind::ClientSecret) {
@@ -148,9 +150,12 @@ impl Identity<'_> {
             && known.principal.kind == PrincipalKind::ServicePrincipal
             && known.principal.enabled
             && row.expires.is_none_or(|expires| expires > now);
-        if !good {
-            return Err(refused());
-        }
+        if good { Ok((row, known)) } else { Err(refused()) }
+    }
+
+    async fn client(&self, login: &ClientLogin, source: IpAddr) -> Result<TokenIssued> {
+        let (_, known) = self.client_known(login).await?;
+        let now = self.app.now();
         let (minted, token) = self.new_token(&known, "client login", now, Some(now.plus(CLIENT_LOGIN)));
         let record = AuditRecord {
             principal: Some(known.principal.id),
@@ -161,18 +166,55 @@ impl Identity<'_> {
             ..AuditRecord::new(now, AuditAction::TokenIssued)
         };
         let write = Write::new(Self::authority_of(&known), self.app.vault.audit_entry(record), token.clone());
-        self.app.store.token_insert(write).await.map_err(|e| match e {
-            // Disabled, or its secret taken, while it signed in.
-            kluis_store::Error::NotFound | kluis_store::Error::Stale { .. } => refused(),
-            other => other.into(),
-        })?;
+        self.app.store.token_insert(write).await.map_err(taken_meanwhile)?;
         Ok(issued(minted, &token.row, &known))
     }
 
-    fn count_failure(&self, result: &Result<TokenIssued>, source: IpAddr, name: &str) {
+    /// Signs a service principal in at a face: the token dies with the secret.
+    pub async fn face_login_client(
+        &self,
+        login: &ClientLogin,
+        source: IpAddr,
+        audience: &Audience,
+        issuer: &Issuer,
+    ) -> Result<FaceIssued> {
+        let name = login.client_id.to_string();
+        self.app.throttle.check(source, &name)?;
+        let result = self.face_client(login, source, audience, issuer).await;
+        self.count_failure(&result, source, &name);
+        result
+    }
+
+    async fn face_client(
+        &self,
+        login: &ClientLogin,
+        source: IpAddr,
+        audience: &Audience,
+        issuer: &Issuer,
+    ) -> Result<FaceIssued> {
+        let (secret, known) = self.client_known(login).await?;
+        let record = AuditRecord {
+            principal: Some(known.principal.id),
+            source: Some(source.to_string()),
+            ..AuditRecord::new(self.app.now(), AuditAction::TokenIssued)
+        };
+        let from = MadeFrom { parent: TokenParent::ClientSecret(secret.id), until: secret.expires };
+        let by = Self::authority_of(&known);
+        self.face_mint(&known, from, by, record, audience, issuer).await.map_err(taken_meanwhile)
+    }
+
+    pub(super) fn count_failure<T>(&self, result: &Result<T>, source: IpAddr, name: &str) {
         if let Err(Error::Unauthenticated(_)) = result {
             self.app.throttle.failed(source, name);
         }
+    }
+}
+
+/// Disabled, or its secret taken, while it signed in.
+pub(super) fn taken_meanwhile(e: kluis_store::Error) -> Error {
+    match e {
+        kluis_store::Error::NotFound | kluis_store::Error::Stale { .. } => Unauthenticated::Credentials.into(),
+        other => other.into(),
     }
 }
 

@@ -1,0 +1,3 @@
+//! The token authority: what Azure's clients sign in at.
+
+mod faces;

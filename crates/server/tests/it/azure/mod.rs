@@ -1,0 +1,3 @@
+//! The Azure faces.
+
+mod authority;
