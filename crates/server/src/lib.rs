@@ -10,6 +10,7 @@
 //! | who is asking, and who is refused | [`caller`], [`signed`], [`refusals`] |
 //! | rules | [`service`] |
 //! | the native face | [`api`] |
+//! | the faces of Azure's clients | `azure` |
 //! | snapshots, logs, outputs | [`blobs`] |
 //! | what can go wrong | [`error`] |
 //!
@@ -17,6 +18,7 @@
 
 pub mod api;
 pub mod app;
+mod azure;
 pub mod blobs;
 pub mod caller;
 pub mod config;

@@ -9,6 +9,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
+use crate::azure;
 use crate::error::{Error, Result};
 
 mod agents;
@@ -33,11 +34,13 @@ pub use path::{Path, Query};
 /// Every route, ready to serve.
 pub fn router(app: App) -> Router {
     let (router, _) = routes().split_for_parts();
+    let azure = azure::authority::router(app.clone());
     router
         .fallback(|| async { Err::<(), _>(Error::NotFound("address")) })
         .method_not_allowed_fallback(|| async { Err::<(), _>(Error::MethodNotAllowed) })
         .layer(from_fn_with_state(app.clone(), problem::edge))
         .with_state(app)
+        .merge(azure)
 }
 
 /// The OpenAPI document.

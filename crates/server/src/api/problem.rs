@@ -90,7 +90,7 @@ fn render(error: &Error, id: &str) -> Response {
 
 /// The one place where an error meets the log. What only the operator may know
 /// ([`Error::Internal`]'s text) stands here and not in the answer.
-fn log(error: &Error, id: &str, method: &Method, route: Option<&MatchedPath>) {
+pub(crate) fn log(error: &Error, id: &str, method: &Method, route: Option<&MatchedPath>) {
     let route = route.map_or("-", MatchedPath::as_str);
     let (status, code) = (error.status().as_u16(), error.code());
     match error {
@@ -105,7 +105,7 @@ fn log(error: &Error, id: &str, method: &Method, route: Option<&MatchedPath>) {
     }
 }
 
-fn request_id(rng: &dyn Rng) -> String {
+pub(crate) fn request_id(rng: &dyn Rng) -> String {
     let mut bytes = [0; 8];
     rng.fill(&mut bytes);
     HEXLOWER.encode(&bytes)

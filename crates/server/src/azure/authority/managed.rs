@@ -1,0 +1,44 @@
+//! What a client takes for the managed identity of the machine that it runs on: an address and a secret from its
+//! environment, and the token behind them. Here the secret is a token of ours; the clients know two ways of sending it.
+
+use axum::extract::State;
+use http::header::HeaderName;
+use http::request::Parts;
+
+use super::answer::{ManagedAnswer, Refusal, Result};
+use super::form::{Form, Here, Tenant};
+use super::token::signed_in;
+use crate::api::Json;
+use crate::app::App;
+use crate::caller::source;
+use crate::error::Unauthenticated;
+use crate::service::identity::guid;
+
+/// As on a machine of Azure's machine learning service: `MSI_ENDPOINT` and `MSI_SECRET`.
+const SECRET: HeaderName = HeaderName::from_static("secret");
+/// As on an application service: `IDENTITY_ENDPOINT` and `IDENTITY_HEADER`.
+const IDENTITY: HeaderName = HeaderName::from_static("x-identity-header");
+
+/// Which identity is asked for (`clientid` and the like) changes nothing: the secret says whose it is.
+pub(super) async fn token(State(app): State<App>, here: Here, parts: Parts) -> Result<Json<ManagedAnswer>> {
+    let caller = match secret(&parts) {
+        Some(secret) => signed_in(&app, secret, source(&parts)).await?,
+        None => {
+            app.throttle.count();
+            return Err(Refusal::Error(Unauthenticated::Missing.into()));
+        }
+    };
+    let query = Form::parse(parts.uri.query().unwrap_or_default().as_bytes())?;
+    query.need("api-version", "`api-version` is missing")?;
+    query.need("resource", "`resource` is missing")?;
+    let audience = query.audience(&app)?;
+    let issued = app.identity().face_token(&caller, &audience, &here.issuer(&Tenant::adfs())).await?;
+    Ok(Json(ManagedAnswer::new(issued, guid(caller.id().as_bytes()))))
+}
+
+/// The secret, sent once, in one of the two ways.
+fn secret(parts: &Parts) -> Option<&str> {
+    let mut all = parts.headers.get_all(SECRET).iter().chain(parts.headers.get_all(IDENTITY).iter());
+    let only = all.next().filter(|_| all.next().is_none())?;
+    only.to_str().ok()
+}
