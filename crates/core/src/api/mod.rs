@@ -10,6 +10,7 @@
 //! | [`session`] | a launcher and the server, signed with the session's key |
 //! | [`broker`] | a process of a run and its launcher, over a UNIX socket |
 //! | [`audit`] | the audit log |
+//! | `keyvault` (feature `plaintext`) | Azure's Key Vault clients |
 //!
 //! Field names are `snake_case`; times are RFC 3339; ids are 32 hex digits. Requests refuse unknown fields, answers
 //! may gain fields: clients ignore what they do not know.
@@ -21,6 +22,8 @@ pub mod audit;
 #[cfg(feature = "plaintext")]
 pub mod broker;
 pub mod identity;
+#[cfg(feature = "plaintext")]
+pub mod keyvault;
 pub mod runs;
 pub mod secrets;
 pub mod session;
