@@ -117,6 +117,10 @@ actions! {
     SecretReadGap = 67, "secret.read_gap";
     /// A read, change or submission was refused to a known caller; `count` more often than once within a minute.
     Refused = 68, "refused";
+    /// A backup of a secret was made, sealed: it opens nowhere but here.
+    SecretBackedUp = 69, "secret.backed_up";
+    /// A purged secret was restored from a backup.
+    SecretRestored = 70, "secret.restored";
 
     /// A run was submitted.
     RunSubmitted = 80, "run.submitted";

@@ -132,7 +132,7 @@ impl<S: Sync> FromRequestParts<S> for Source {
 }
 
 /// The token of exactly one `authorization: Bearer` header.
-fn bearer(headers: &HeaderMap) -> Result<&str> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str> {
     let value = one(headers, &AUTHORIZATION).ok_or(Unauthenticated::Missing)?;
     let (scheme, text) = value.split_once(' ').ok_or(Unauthenticated::Missing)?;
     if scheme.eq_ignore_ascii_case("bearer") { Ok(text.trim()) } else { Err(Unauthenticated::Missing.into()) }

@@ -61,6 +61,15 @@ pub enum Error {
     /// There is no such secret in a vault that the caller may list.
     #[error("no such secret in this workspace")]
     SecretNotFound,
+    /// What is deleted was asked for, and this is not.
+    #[error("the secret is not deleted")]
+    NotDeleted,
+    /// A restore of a secret whose name is taken.
+    #[error("a secret `{0}` is there, or deleted and not purged; nothing was restored")]
+    SecretExists(SecretName),
+    /// A backup that this workspace of this installation did not make, or that was changed since.
+    #[error("this is no backup that was made here in this workspace, or it is damaged")]
+    BackupRefused,
     /// A submission declares secrets that its submitter can not read now. All of them, so that one look is enough.
     #[error("the run declares secrets that can not be read: {}; set or enable them, or declare others", unreadable_text(.0))]
     SecretsUnreadable(Vec<(SecretName, Self)>),
@@ -213,9 +222,11 @@ impl Error {
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::BadRequest(_) | Self::InvalidName(_) | Self::InvalidValue(_) | Self::VersionSkew(_) => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::BadRequest(_)
+            | Self::InvalidName(_)
+            | Self::InvalidValue(_)
+            | Self::BackupRefused
+            | Self::VersionSkew(_) => StatusCode::BAD_REQUEST,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_)
@@ -229,6 +240,8 @@ impl Error {
             Self::NotFound(_) | Self::SecretNotFound | Self::SecretsUnreadable(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_)
+            | Self::NotDeleted
+            | Self::SecretExists(_)
             | Self::SecretDeleted { .. }
             | Self::RevisionConflict { .. }
             | Self::TicketNotConfirmed
@@ -247,7 +260,7 @@ impl Error {
     /// The stable code, for programs.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::BadRequest(_) => code::BAD_REQUEST,
+            Self::BadRequest(_) | Self::BackupRefused => code::BAD_REQUEST,
             Self::InvalidName(_) => code::INVALID_NAME,
             Self::InvalidValue(_) => code::INVALID_VALUE,
             Self::TooLarge { .. } => code::TOO_LARGE,
@@ -262,7 +275,7 @@ impl Error {
             }
             Self::SecretNotFound | Self::SecretsUnreadable(_) => code::SECRET_NOT_FOUND,
             Self::MethodNotAllowed => code::METHOD_NOT_ALLOWED,
-            Self::Conflict(_) => code::CONFLICT,
+            Self::Conflict(_) | Self::NotDeleted | Self::SecretExists(_) => code::CONFLICT,
             Self::SecretDeleted { .. } => code::SECRET_DELETED,
             Self::RevisionConflict { .. } => code::REVISION_CONFLICT,
             Self::TicketNotConfirmed => code::TICKET_NOT_CONFIRMED,
@@ -326,7 +339,7 @@ impl From<SecretTransitionError> for Error {
     fn from(e: SecretTransitionError) -> Self {
         match e {
             SecretTransitionError::Deleted { purge_at } => Self::SecretDeleted { purge_at, entry: None },
-            SecretTransitionError::NotDeleted => Self::conflict("the secret is not deleted"),
+            SecretTransitionError::NotDeleted => Self::NotDeleted,
         }
     }
 }
@@ -451,6 +464,9 @@ mod tests {
             Error::SecretNotFound,
             Error::MethodNotAllowed,
             Error::conflict("x"),
+            Error::NotDeleted,
+            Error::SecretExists(SecretName::parse("a").unwrap()),
+            Error::BackupRefused,
             Error::TicketNotConfirmed,
             Error::TicketRefused("x"),
             Error::Compromised,

@@ -9,6 +9,7 @@
 //! | whether the wall clock can be believed | `steady` |
 //! | who is asking, and who is refused | [`caller`], [`signed`], [`refusals`] |
 //! | rules | [`service`] |
+//! | which face a request is for | [`faces`] |
 //! | the native face | [`api`] |
 //! | the faces of Azure's clients | `azure` |
 //! | snapshots, logs, outputs | [`blobs`] |
@@ -23,6 +24,7 @@ pub mod blobs;
 pub mod caller;
 pub mod config;
 pub mod error;
+pub mod faces;
 mod listen;
 pub mod refusals;
 pub mod server;

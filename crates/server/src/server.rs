@@ -15,10 +15,10 @@ use kluis_vault::{InstallationKeys, RootKeyError, Vault, WorkspaceKey};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api;
 use crate::app::{App, CaCertificate, Listening, Parts};
 use crate::blobs::{BlobError, Blobs};
 use crate::config::{HostName, RootKeyOption, ServerOptions, TlsSource};
+use crate::faces;
 use crate::listen::{self, ListenError};
 use crate::refusals::Refusals;
 use crate::throttle::Throttle;
@@ -115,7 +115,7 @@ impl Server {
         let stop = app.stopping.clone();
         let tasks = TaskTracker::new();
         let tls = tls::server_config(certificate.shown.clone());
-        tasks.spawn(listen::serve(listener, tls, api::router(app.clone()), stop.clone()));
+        tasks.spawn(listen::serve(listener, tls, faces::router(app.clone()), stop.clone()));
         background::start(&app, certificate, options.tls.clone(), &tasks);
         tasks.close();
         Ok(Running { address, app, root_key: root::path(&options), first_start, stop, tasks })
@@ -398,7 +398,7 @@ async fn certificate(
         );
         keep(store, vault, now, Authority::NAME, &authority.to_bytes()).await?;
     }
-    if has_grown || leaf.is_due(now) {
+    if has_grown || leaf.is_due(now) || !leaf.is_for_vaults_of(&authority) {
         leaf = authority.issue(now)?;
         keep(store, vault, now, Leaf::NAME, &leaf.to_bytes()).await?;
     }

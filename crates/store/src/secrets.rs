@@ -11,7 +11,7 @@ use kluis_core::name::{RunId, SecretName};
 use kluis_core::sealed::Sealed;
 use kluis_core::secret::{Secret, Version};
 
-use crate::sqlite::{deliveries, rewrap, secrets as sqlite};
+use crate::sqlite::{backups, deliveries, rewrap, secrets as sqlite};
 use crate::{After, Authenticated, Authority, Error, Listed, Store, Write};
 
 /// A new version of a secret, and with revision 1 the secret itself.
@@ -87,6 +87,35 @@ pub struct SecretPurge {
     pub secret: SecretId,
     /// Its revision.
     pub revision: u64,
+}
+
+/// A secret with all its versions and their sealed values, read at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretWhole {
+    /// The secret, active or deleted.
+    pub secret: Authenticated<Secret>,
+    /// Its versions, oldest first.
+    pub versions: Vec<(Authenticated<Version>, Sealed)>,
+}
+
+/// Which secret a backup was made of, as it was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecretBackup {
+    /// Where.
+    pub workspace: WorkspaceId,
+    /// Which; it must be active.
+    pub secret: SecretId,
+    /// Its revision.
+    pub revision: u64,
+}
+
+/// A secret to put back: a new secret with versions that were there before.
+#[derive(Clone, Debug)]
+pub struct SecretRestore {
+    /// The secret, with revision 1; `current` is one of the versions.
+    pub secret: Authenticated<Secret>,
+    /// Its versions, oldest first.
+    pub versions: Vec<(Authenticated<Version>, Sealed)>,
 }
 
 /// A data key to put under another workspace key.
@@ -275,6 +304,36 @@ impl Store {
     pub async fn secret_purge(&self, write: Write<SecretPurge>) -> Result<(), Error> {
         match self {
             Self::Sqlite(s) => s.write(write, sqlite::secret_purge).await,
+        }
+    }
+
+    /// A secret with all its versions; of more than `most`, `most` and one. Whoever takes it out leaves a record by
+    /// [`Store::secret_backup`], which checks the authority.
+    pub async fn secret_whole(
+        &self,
+        workspace: WorkspaceId,
+        name: &SecretName,
+        most: u32,
+    ) -> Result<Option<SecretWhole>, Error> {
+        let key = name.key().to_owned();
+        match self {
+            Self::Sqlite(s) => s.read(move |c| backups::whole(c, workspace, &key, most)).await,
+        }
+    }
+
+    /// Records that a backup was made, if the secret is still what was found. When this returns, the backup may leave.
+    /// [`Error::NotFound`], [`Error::Secret`], [`Error::Revision`].
+    pub async fn secret_backup(&self, write: Write<SecretBackup>) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(s) => s.deliver(write, backups::backup).await,
+        }
+    }
+
+    /// Puts a secret back with its versions. Its name must be free: [`Error::Conflict`], or [`Error::Secret`] when it
+    /// belongs to a deleted one. [`Error::Moved`] when the wrapping key is gone.
+    pub async fn secret_restore(&self, write: Write<SecretRestore>) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(s) => s.write(write, backups::restore).await,
         }
     }
 

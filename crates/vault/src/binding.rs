@@ -82,3 +82,13 @@ pub(crate) fn blob_key(workspace: WorkspaceId, blob: BlobId, wrapping: KeyId) ->
 pub(crate) fn blob_segment(workspace: WorkspaceId, blob: BlobId) -> Vec<u8> {
     associated("kluis/blob").bytes(workspace.as_bytes()).bytes(blob.as_bytes()).finish()
 }
+
+/// What the seal of a backup covers.
+pub(crate) fn backup(installation: InstallationId, workspace: WorkspaceId, backup: &[u8], wrapping: KeyId) -> Vec<u8> {
+    associated("kluis/backup")
+        .bytes(installation.as_bytes())
+        .bytes(workspace.as_bytes())
+        .bytes(backup)
+        .bytes(wrapping.as_bytes())
+        .finish()
+}

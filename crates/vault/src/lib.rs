@@ -13,6 +13,7 @@
 //! | values | [`Vault::seal`], [`Vault::unseal`], [`Vault::rewrap`] |
 //! | rows, audit records, tokens | [`Vault::mac`], [`Vault::audit_entry`], [`Vault::lookup_hash`], [`Vault::ticket_hash`], [`token`], [`face`] |
 //! | checkpoints | [`Vault::sign_checkpoint`], [`verify_checkpoint`] |
+//! | backups of one secret | [`Vault::backup`], [`Vault::backup_open`] |
 //! | the server's own small secrets | [`Vault::seal_small`] |
 //! | snapshots, logs, outputs | [`Vault::blob_sealer`], [`Vault::blob_opener`], [`Vault::blob_hasher`] |
 //! | the process itself | [`harden_process`] |
@@ -21,6 +22,7 @@
 //! variant in the server's configuration.
 
 mod authenticate;
+mod backup;
 mod binding;
 mod blob;
 mod checkpoint;
@@ -39,6 +41,7 @@ mod value;
 mod vault;
 
 pub use authenticate::TicketPlace;
+pub use backup::{BackupOpener, BackupSealer};
 pub use binding::Binding;
 pub use blob::{BLOB_HEADER_BYTES, BLOB_SEGMENT_BYTES, BLOB_SEGMENT_OVERHEAD, BlobHasher, BlobOpener, BlobSealer};
 pub use checkpoint::verify_checkpoint;

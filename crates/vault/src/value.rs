@@ -23,9 +23,12 @@ impl Vault {
     /// Opens a version's value. Moved from any other version, secret or workspace, or changed in any bit, it does not
     /// open.
     pub fn unseal(&self, binding: &Binding, sealed: &Sealed) -> Result<Plaintext, Error> {
-        let data_key = self.unwrap(binding, sealed)?;
+        self.unseal_with(&self.unwrap(binding, sealed)?, binding, &sealed.value)
+    }
+
+    pub(crate) fn unseal_with(&self, data_key: &Key, binding: &Binding, value: &[u8]) -> Result<Plaintext, Error> {
         let what = "value";
-        let bytes = envelope::open(what, &data_key, binding.data_key(), &binding.value(), &sealed.value)?;
+        let bytes = envelope::open(what, data_key, binding.data_key(), &binding.value(), value)?;
         let text = std::str::from_utf8(&bytes).map_err(|_| Error::Damaged { what })?;
         Plaintext::from_text(text).map_err(|_| Error::Damaged { what })
     }
@@ -47,7 +50,7 @@ impl Vault {
         Ok((current.id, wrapped))
     }
 
-    fn unwrap(&self, binding: &Binding, sealed: &Sealed) -> Result<Key, Error> {
+    pub(crate) fn unwrap(&self, binding: &Binding, sealed: &Sealed) -> Result<Key, Error> {
         let key = self.keyring.get(binding.workspace, sealed.key_id)?;
         key.unwrap_key("data key", &binding.wrap(key.id), &sealed.wrapped_key)
     }

@@ -91,7 +91,11 @@ fn render(error: &Error, id: &str) -> Response {
 /// The one place where an error meets the log. What only the operator may know
 /// ([`Error::Internal`]'s text) stands here and not in the answer.
 pub(crate) fn log(error: &Error, id: &str, method: &Method, route: Option<&MatchedPath>) {
-    let route = route.map_or("-", MatchedPath::as_str);
+    log_as(error, id, method, route.map_or("-", MatchedPath::as_str));
+}
+
+/// The same for a face without patterns.
+pub(crate) fn log_as(error: &Error, id: &str, method: &Method, route: &str) {
     let (status, code) = (error.status().as_u16(), error.code());
     match error {
         Error::Internal(what) => tracing::error!(request = id, %method, route, status, code, what = %what, "failed"),

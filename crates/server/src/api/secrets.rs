@@ -16,6 +16,7 @@ use super::{Json, Path, Query};
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::Result;
+use crate::service::secrets::Described;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::default()
@@ -37,6 +38,10 @@ struct At {
     name: SecretName,
 }
 
+fn rendered<T: From<Described>>(page: Page<Described>) -> Page<T> {
+    Page { items: page.items.into_iter().map(Into::into).collect(), next: page.next }
+}
+
 /// Active secrets by name, without values.
 #[utoipa::path(get, path = "/workspaces/{workspace}/secrets", tag = "secrets",
     params(("workspace" = WorkspaceName, Path), PageQuery),
@@ -47,7 +52,7 @@ async fn secret_list(
     Path(workspace): Path<WorkspaceName>,
     Query(page): Query<PageQuery>,
 ) -> Result<Json<Page<SecretView>>> {
-    Ok(Json(app.secrets().list(&caller, &workspace, &page).await?))
+    Ok(Json(rendered(app.secrets().list(&caller, &workspace, &page).await?)))
 }
 
 /// A value: of the current version, or of the one asked for. The delivery is on record before this answers.
@@ -60,7 +65,7 @@ async fn secret_get(
     Path(at): Path<At>,
     Query(query): Query<GetSecretQuery>,
 ) -> Result<Json<SecretValue>> {
-    Ok(Json(app.secrets().read(&caller, &at.workspace, &at.name, query.version).await?))
+    Ok(Json(app.secrets().read(&caller, &at.workspace, &at.name, query.version).await?.into()))
 }
 
 /// A new version; the secret is made when it does not exist.
@@ -73,7 +78,7 @@ async fn secret_set(
     Path(at): Path<At>,
     Json(set): Json<SetSecret>,
 ) -> Result<Json<SecretView>> {
-    Ok(Json(app.secrets().set(&caller, &at.workspace, &at.name, &set).await?))
+    Ok(Json(app.secrets().set(&caller, &at.workspace, &at.name, &set).await?.into()))
 }
 
 /// Delete softly: it can be recovered until its retention ends, and its name stays taken.
@@ -81,7 +86,7 @@ async fn secret_set(
     params(("workspace" = WorkspaceName, Path), ("name" = SecretName, Path)),
     responses((status = 200, body = SecretView), Problems))]
 async fn secret_delete(State(app): State<App>, caller: Caller, Path(at): Path<At>) -> Result<Json<SecretView>> {
-    Ok(Json(app.secrets().delete(&caller, &at.workspace, &at.name).await?))
+    Ok(Json(app.secrets().delete(&caller, &at.workspace, &at.name).await?.into()))
 }
 
 /// A secret's versions, newest first, without values.
@@ -94,7 +99,7 @@ async fn version_list(
     Path(at): Path<At>,
     Query(page): Query<PageQuery>,
 ) -> Result<Json<Page<VersionView>>> {
-    Ok(Json(app.secrets().versions(&caller, &at.workspace, &at.name, &page).await?))
+    Ok(Json(rendered(app.secrets().versions(&caller, &at.workspace, &at.name, &page).await?)))
 }
 
 /// Change a version's attributes; what is left out stays as it is.
@@ -108,7 +113,7 @@ async fn version_change(
     Path((workspace, name, version)): Path<(WorkspaceName, SecretName, String)>,
     Json(change): Json<ChangeVersion>,
 ) -> Result<Json<VersionView>> {
-    Ok(Json(app.secrets().version_change(&caller, &workspace, &name, &version, &change).await?))
+    Ok(Json(app.secrets().version_change(&caller, &workspace, &name, &version, &change).await?.into()))
 }
 
 /// Set several secrets: all of them, or none.
@@ -147,7 +152,7 @@ async fn deleted_secret_list(
     Path(workspace): Path<WorkspaceName>,
     Query(page): Query<PageQuery>,
 ) -> Result<Json<Page<SecretView>>> {
-    Ok(Json(app.secrets().list_deleted(&caller, &workspace, &page).await?))
+    Ok(Json(rendered(app.secrets().list_deleted(&caller, &workspace, &page).await?)))
 }
 
 /// Purge a deleted secret with all its versions, for good. Its name is free then.
@@ -168,5 +173,5 @@ async fn deleted_secret_recover(
     caller: Caller,
     Path(at): Path<At>,
 ) -> Result<Json<SecretView>> {
-    Ok(Json(app.secrets().recover(&caller, &at.workspace, &at.name).await?))
+    Ok(Json(app.secrets().recover(&caller, &at.workspace, &at.name).await?.into()))
 }

@@ -3,6 +3,7 @@
 //! | | |
 //! |---|---|
 //! | `authority` | where they get their tokens |
+//! | `vault` | the secrets of Key Vault, on a host of its own for each workspace |
 
 use http::header::HOST;
 use http::request::Parts;
@@ -11,6 +12,7 @@ use http::uri::Authority;
 use crate::error::{Error, Result};
 
 pub(crate) mod authority;
+pub(crate) mod vault;
 
 /// The host, with the port if it is not the usual one, that the client asked for: links, issuers and audiences are built
 /// from it, because only the client knows by which of our names, and through what, it came here.

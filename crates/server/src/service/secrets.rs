@@ -7,11 +7,13 @@
 //! | `run` | values for a run, with its submitter's rights narrowed to what it declared |
 //! | `list` | names and versions, without values |
 //! | `change` | attributes, deletion, recovery, purge |
+//! | `backup` | one secret as a sealed whole, out and back in |
 
 use kluis_core::access::Action;
-use kluis_core::api::secrets::{SecretView, VersionView};
+use kluis_core::api::secrets::{SecretValue, SecretView, VersionView};
 use kluis_core::clock::Timestamp;
 use kluis_core::name::SecretName;
+use kluis_core::plaintext::Plaintext;
 use kluis_core::secret::{Secret, SecretState, Version};
 use kluis_store::secrets::{Found, SecretListed};
 use kluis_store::workspaces::Workspace;
@@ -21,6 +23,7 @@ use crate::app::App;
 use crate::caller::Caller;
 use crate::error::{Error, Result};
 
+mod backup;
 mod change;
 mod list;
 mod read;
@@ -31,6 +34,26 @@ pub use run::RunReader;
 
 /// How often a change is tried again when others change the same secret at the same time.
 const TRIES: usize = 8;
+
+/// A secret with one of its versions, for a face to tell of.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// The secret.
+    pub secret: Secret,
+    /// The version that was asked for or changed; else the current one.
+    pub version: Version,
+    /// For how many days its workspace keeps what is deleted.
+    pub retention_days: u16,
+}
+
+/// The same with the version's value. Its delivery is on record.
+#[derive(Debug)]
+pub struct Opened {
+    /// The value.
+    pub value: Plaintext,
+    /// Everything else.
+    pub described: Described,
+}
 
 /// The secrets of all workspaces.
 #[derive(Clone, Copy, Debug)]
@@ -120,32 +143,41 @@ fn damaged(secret: &Secret) -> Error {
     Error::Inconsistent { table: "secret", row: secret.id.to_string() }
 }
 
-/// A secret as callers see it, with one of its versions.
-fn view(secret: Secret, version: Version) -> SecretView {
-    let (deleted, purge_at) = match secret.state {
-        SecretState::Active => (None, None),
-        SecretState::Deleted { at, purge_at } => (Some(at), Some(purge_at)),
-    };
-    SecretView {
-        name: secret.name,
-        version: version.id,
-        attributes: version.attributes,
-        created: secret.created,
-        updated: secret.updated,
-        revision: secret.revision,
-        deleted,
-        purge_at,
+impl From<Described> for SecretView {
+    fn from(Described { secret, version, .. }: Described) -> Self {
+        let (deleted, purge_at) = match secret.state {
+            SecretState::Active => (None, None),
+            SecretState::Deleted { at, purge_at } => (Some(at), Some(purge_at)),
+        };
+        Self {
+            name: secret.name,
+            version: version.id,
+            attributes: version.attributes,
+            created: secret.created,
+            updated: secret.updated,
+            revision: secret.revision,
+            deleted,
+            purge_at,
+        }
     }
 }
 
-fn version_view(secret: &Secret, version: Version) -> VersionView {
-    VersionView {
-        name: secret.name.clone(),
-        version: version.id,
-        current: version.id == secret.current,
-        attributes: version.attributes,
-        created: version.created,
-        updated: version.updated,
-        revision: version.revision,
+impl From<Described> for VersionView {
+    fn from(Described { secret, version, .. }: Described) -> Self {
+        Self {
+            name: secret.name,
+            version: version.id,
+            current: version.id == secret.current,
+            attributes: version.attributes,
+            created: version.created,
+            updated: version.updated,
+            revision: version.revision,
+        }
+    }
+}
+
+impl From<Opened> for SecretValue {
+    fn from(Opened { value, described }: Opened) -> Self {
+        Self { value, secret: described.into() }
     }
 }

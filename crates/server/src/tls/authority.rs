@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
+use kluis_core::api::keyvault::VAULT_LABEL;
 use kluis_core::clock::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
@@ -15,9 +16,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::TlsError;
+use super::{TlsError, is_for};
 use crate::config::HostName;
 
+/// The longest DNS name.
+const MAX_DNS_NAME: usize = 253;
 const DAY: Duration = Duration::from_hours(24);
 /// An authority outlives its installation: it is what clients pin.
 const AUTHORITY_LIFE: Duration = Duration::from_hours(30 * 365 * 24);
@@ -85,10 +88,10 @@ impl Authority {
         Ok(Self { names, certificate: certificate.der().to_vec(), key: key.serialize_der() })
     }
 
-    /// A server certificate for all its names.
+    /// A server certificate for all its names, and for every vault under them.
     pub(crate) fn issue(&self, now: Timestamp) -> Result<Leaf, TlsError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let names: Vec<String> = self.names.iter().cloned().collect();
+        let names: Vec<String> = self.names.iter().cloned().chain(self.vaults("*")).collect();
         let (from, until) = (before(now, BACKDATE), now.plus(LEAF_LIFE));
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name = common_name("Kluis server");
@@ -104,6 +107,16 @@ impl Authority {
     /// The names and addresses that it may vouch for.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(String::as_str)
+    }
+
+    /// The hosts of a vault of this name, one under each DNS name: its name constraints cover them. `*`: of all vaults.
+    fn vaults(&self, name: &str) -> impl Iterator<Item = String> {
+        let hosts = self.names.iter().filter_map(|host| host.parse().ok());
+        let hosts = hosts.filter_map(move |host| match host {
+            HostName::Dns(host) => Some(format!("{name}.{VAULT_LABEL}.{host}")),
+            HostName::Ip(_) => None,
+        });
+        hosts.filter(|host| host.len() <= MAX_DNS_NAME)
     }
 
     /// SHA-256 over its certificate, lower-case hex: what clients pin.
@@ -157,6 +170,12 @@ impl Leaf {
     pub(crate) fn is_due(&self, now: Timestamp) -> bool {
         let life = self.until.since(self.from);
         self.until.since(now) < life / 3 || now < self.from
+    }
+
+    /// Whether it was made out for the vaults under the authority's names: one of an earlier version was not.
+    pub(crate) fn is_for_vaults_of(&self, authority: &Authority) -> bool {
+        let certificate = self.certificate.clone().into();
+        authority.vaults("any").all(|host| is_for(&certificate, &HostName::Dns(host)))
     }
 
     /// As it is sealed.
@@ -260,6 +279,22 @@ mod tests {
         assert!(!leaf.is_due(NOW.plus(DAY * 59)));
         assert!(leaf.is_due(NOW.plus(DAY * 60)));
         assert!(leaf.is_due(before(NOW, DAY * 2)), "the clock was set back to before the certificate");
+    }
+
+    #[test]
+    fn a_leaf_is_for_every_vault_under_every_name() {
+        let authority = Authority::create(&[host("kluis.example.org"), host("10.1.2.3")], NOW).unwrap();
+        let leaf = authority.issue(NOW).unwrap();
+        assert!(leaf.is_for_vaults_of(&authority));
+        let certificate = leaf.certificate.clone().into();
+        for name in ["default.vault.localhost", "team.vault.kluis.example.org", "kluis.example.org", "10.1.2.3"] {
+            assert!(is_for(&certificate, &host(name)), "{name}");
+        }
+        for name in ["team.kluis.example.org", "a.b.vault.localhost", "vault.localhost"] {
+            assert!(!is_for(&certificate, &host(name)), "{name}");
+        }
+        let grown = authority.with(&[host("b.example.org")], NOW).unwrap().unwrap();
+        assert!(!leaf.is_for_vaults_of(&grown));
     }
 
     #[test]

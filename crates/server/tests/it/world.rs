@@ -14,7 +14,7 @@ use kluis_core::name::PrincipalName;
 use kluis_core::rng::CountingRng;
 use kluis_server::app::App;
 use kluis_server::caller::Peer;
-use kluis_server::{Server, ServerOptions, api};
+use kluis_server::{Server, ServerOptions, faces};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt;
@@ -56,13 +56,13 @@ impl World {
         change(&mut options);
         let (app, first) = Server::open(&options).await.unwrap();
         let owner = first.expect("the folder was empty").token.expose().to_owned();
-        let router = api::router(app.clone());
+        let router = faces::router(app.clone());
         Self { app, clock, folder, owner, router, requests: AtomicU64::new(0) }
     }
 
     /// The same people and clock over another server process. It has no folder of its own.
     pub(crate) fn over(&self, app: App) -> Self {
-        let router = api::router(app.clone());
+        let router = faces::router(app.clone());
         let folder = tempfile::tempdir().unwrap();
         Self { app, clock: self.clock.clone(), folder, owner: self.owner.clone(), router, requests: AtomicU64::new(0) }
     }

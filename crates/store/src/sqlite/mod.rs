@@ -35,6 +35,7 @@ mod usage;
 pub(crate) mod attempts;
 pub(crate) mod audit;
 pub(crate) mod audit_search;
+pub(crate) mod backups;
 pub(crate) mod blobs;
 pub(crate) mod deliveries;
 pub(crate) mod identity;

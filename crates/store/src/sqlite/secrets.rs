@@ -110,10 +110,24 @@ fn insert_one(unit: &Unit<'_>, insert: SecretVersionInsert) -> Result<(), Error>
     if changed == 0 {
         return Err(why_not(unit, secret.workspace, secret.name.key())?);
     }
+    version_row_insert(unit, version, sealed)?;
+    if secret.revision == 1 {
+        unit.hint(Hint::SecretChanged { workspace: secret.workspace, secret: secret.id });
+        return Ok(());
+    }
+    tell_holders(unit, secret.workspace, secret.id)
+}
+
+/// The row of a new version.
+pub(super) fn version_row_insert(
+    unit: &Unit<'_>,
+    version: Authenticated<Version>,
+    sealed: Sealed,
+) -> Result<(), Error> {
     let there = sql::exists(
         unit,
         "SELECT 1 FROM workspace_key WHERE id = ?1 AND workspace = ?2",
-        (sealed.key_id.as_bytes(), secret.workspace.as_bytes()),
+        (sealed.key_id.as_bytes(), version.row.workspace.as_bytes()),
     )?;
     if !there {
         return Err(Error::Moved("the workspace's key"));
@@ -144,11 +158,7 @@ fn insert_one(unit: &Unit<'_>, insert: SecretVersionInsert) -> Result<(), Error>
             sealed.value,
         ],
     )?;
-    if secret.revision == 1 {
-        unit.hint(Hint::SecretChanged { workspace: secret.workspace, secret: secret.id });
-        return Ok(());
-    }
-    tell_holders(unit, secret.workspace, secret.id)
+    Ok(())
 }
 
 /// Why a row of this name could not be changed: it is deleted, it has another revision, or it is not there.

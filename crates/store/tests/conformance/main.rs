@@ -85,6 +85,9 @@ macro_rules! conformance {
                 secrets_come_in_pages
                 a_key_rotation_rewraps_each_version_once
                 a_version_under_a_removed_key_is_refused
+                a_backup_is_on_record_only_of_what_is_there
+                a_restored_secret_has_its_versions_again
+                a_restore_needs_a_free_name
             }
             deliveries {
                 a_delivery_is_on_record_when_it_returns

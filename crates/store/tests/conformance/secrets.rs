@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use kluis_core::id::{KeyId, VersionId};
+use kluis_core::id::{KeyId, SecretId, VersionId};
 use kluis_core::secret::SecretTransitionError;
-use kluis_store::secrets::{RewrapStore, Rewrapped, SecretPurge};
+use kluis_store::secrets::{RewrapStore, Rewrapped, SecretBackup, SecretPurge, SecretRestore, SecretWhole};
 use kluis_store::workspaces::WorkspaceKeyRow;
 use kluis_store::{After, Authenticated, Authority, Error, Store};
 
@@ -264,4 +264,83 @@ pub(crate) async fn a_version_under_a_removed_key_is_refused(store: &Store) {
     let refused = store.secret_version_insert(write(vec![insert])).await.unwrap_err();
     assert_eq!(refused.entry().1, &Error::Moved("the workspace's key"));
     assert_eq!(store.secret_get(world.workspace, &secret_name("db-password")).await.unwrap(), None);
+}
+
+/// A secret of two versions, taken out and purged; and what puts it back, as the service would make it.
+async fn taken_out(world: &World, store: &Store) -> (SecretWhole, SecretRestore) {
+    world.set("db-password", "one").await;
+    world.set("db-password", "two").await;
+    let name = secret_name("DB-password");
+    let whole = store.secret_whole(world.workspace, &name, 9).await.unwrap().unwrap();
+    let mut secret = whole.secret.row.clone();
+    (secret.id, secret.revision) = (SecretId::generate(&world.rng), 1);
+    let again = |(version, sealed): &(Authenticated<kluis_core::secret::Version>, _)| {
+        let mut row = version.row.clone();
+        row.secret = secret.id;
+        (authenticated(row), kluis_core::sealed::Sealed::clone(sealed))
+    };
+    let versions = whole.versions.iter().map(again).collect();
+    let restore = SecretRestore { secret: authenticated(secret), versions };
+    (whole, restore)
+}
+
+pub(crate) async fn a_backup_is_on_record_only_of_what_is_there(store: &Store) {
+    let world = World::new(store).await;
+    let (whole, _) = taken_out(&world, store).await;
+    let (workspace, secret) = (world.workspace, whole.secret.row.id);
+    let values: Vec<&[u8]> = whole.versions.iter().map(|(_, sealed)| &sealed.value[..]).collect();
+    assert_eq!(values, [b"one", b"two"], "oldest first");
+    let name = secret_name("db-password");
+    let cut = store.secret_whole(workspace, &name, 1).await.unwrap().unwrap();
+    assert_eq!(cut.versions.len(), 2, "one more than asked for says that there are more");
+    let none = store.secret_whole(workspace, &secret_name("other"), 9).await.unwrap();
+    assert_eq!(none, None);
+
+    let size = world.log_size().await;
+    store.secret_backup(write(SecretBackup { workspace, secret, revision: 2 })).await.unwrap();
+    assert_eq!(world.log_size().await, size + 1);
+    let moved = store.secret_backup(write(SecretBackup { workspace, secret, revision: 1 })).await;
+    assert_eq!(moved, Err(Error::Revision { current: 2 }));
+    let other = SecretBackup { workspace, secret: SecretId::from_bytes([1; 16]), revision: 2 };
+    assert_eq!(store.secret_backup(write(other)).await, Err(Error::NotFound));
+    store.secret_delete(write(deleted(&whole.secret))).await.unwrap();
+    let gone = store.secret_backup(write(SecretBackup { workspace, secret, revision: 3 })).await;
+    assert!(matches!(gone, Err(Error::Secret(SecretTransitionError::Deleted { .. }))));
+    assert_eq!(world.log_size().await, size + 2, "the deletion's own record");
+}
+
+pub(crate) async fn a_restored_secret_has_its_versions_again(store: &Store) {
+    let world = World::new(store).await;
+    let (whole, restore) = taken_out(&world, store).await;
+    store.secret_delete(write(deleted(&whole.secret))).await.unwrap();
+    let purge = SecretPurge { workspace: world.workspace, secret: whole.secret.row.id, revision: 3 };
+    store.secret_purge(write(purge)).await.unwrap();
+    store.secret_restore(write(restore.clone())).await.unwrap();
+
+    let found = world.found("db-password").await;
+    assert_eq!((&found.secret, found.sealed.value.as_slice()), (&restore.secret, &b"two"[..]));
+    let listed = store.version_list(world.workspace, found.secret.row.id, After::first(9)).await.unwrap().items;
+    let newest_first: Vec<_> = restore.versions.iter().rev().map(|(version, _)| version.clone()).collect();
+    assert_eq!(listed, newest_first);
+    let next = world.set("db-password", "three").await;
+    assert_eq!((next.secret.row.revision, next.sealed.value.as_slice()), (2, &b"three"[..]), "it goes on as any other");
+}
+
+pub(crate) async fn a_restore_needs_a_free_name(store: &Store) {
+    let world = World::new(store).await;
+    let (whole, restore) = taken_out(&world, store).await;
+    let refused = store.secret_restore(write(restore.clone())).await;
+    assert_eq!(refused, Err(Error::Conflict("a secret of this name is there")));
+    store.secret_delete(write(deleted(&whole.secret))).await.unwrap();
+    let refused = store.secret_restore(write(restore.clone())).await.unwrap_err();
+    assert_eq!(refused.purge_at(), Some(NOW.plus(RETENTION)));
+
+    let mut torn = restore.clone();
+    torn.versions.pop();
+    assert!(matches!(store.secret_restore(write(torn)).await, Err(Error::Conflict(_))), "the pointer points nowhere");
+    let mut unsealable = restore;
+    unsealable.secret.row.name = secret_name("free");
+    unsealable.versions[1].1.key_id = KeyId::from_bytes([1; 16]);
+    assert_eq!(store.secret_restore(write(unsealable)).await, Err(Error::Moved("the workspace's key")));
+    assert_eq!(store.secret_get(world.workspace, &secret_name("free")).await.unwrap(), None, "all or nothing");
 }

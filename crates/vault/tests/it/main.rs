@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test's helper an unwrap fails the test, as in the test itself")]
 
 mod authenticity;
+mod backups;
 mod blobs;
 mod fixture;
 mod hardening;

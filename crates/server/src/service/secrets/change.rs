@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use kluis_core::access::{Action, Resource};
-use kluis_core::api::secrets::{ChangeVersion, SecretView, VersionView};
+use kluis_core::api::secrets::ChangeVersion;
 use kluis_core::audit::{AuditAction, AuditRecord};
 use kluis_core::clock::Timestamp;
 use kluis_core::name::{SecretName, WorkspaceName};
@@ -13,7 +13,7 @@ use kluis_store::secrets::SecretPurge;
 use kluis_store::workspaces::Workspace;
 use kluis_store::{Authority, Write};
 
-use super::{Secrets, TRIES, version_view, view};
+use super::{Described, Secrets, TRIES};
 use crate::caller::Caller;
 use crate::error::{Error, Result};
 
@@ -29,8 +29,9 @@ impl Secrets<'_> {
         name: &SecretName,
         version: &str,
         change: &ChangeVersion,
-    ) -> Result<VersionView> {
+    ) -> Result<Described> {
         let workspace = self.workspace(caller, workspace, Action::SecretSet).await?;
+        let retention_days = workspace.settings.retention_days;
         for _ in 0..TRIES {
             let (secret, current) = self.listed(&workspace, name).await?.ok_or(Error::SecretNotFound)?;
             secret.state.require_active()?;
@@ -52,7 +53,7 @@ impl Secrets<'_> {
             let may = (Action::SecretSet, Resource::Workspace(workspace.id));
             let changed = self.app.write(caller, may, write, |s, w| async move { s.version_change(w).await });
             match changed.await? {
-                Ok(()) => return Ok(version_view(&secret, row)),
+                Ok(()) => return Ok(Described { secret, version: row, retention_days }),
                 Err(kluis_store::Error::Revision { .. }) => {}
                 Err(e) => return Err(Error::from(e).missing("version of this secret")),
             }
@@ -71,9 +72,10 @@ impl Secrets<'_> {
     }
 
     /// Deletes softly: recoverable for as long as the workspace keeps deleted secrets.
-    pub async fn delete(&self, caller: &Caller, workspace: &WorkspaceName, name: &SecretName) -> Result<SecretView> {
+    pub async fn delete(&self, caller: &Caller, workspace: &WorkspaceName, name: &SecretName) -> Result<Described> {
         let workspace = self.workspace(caller, workspace, Action::SecretDelete).await?;
-        let retention = Duration::from_hours(24 * u64::from(workspace.settings.retention_days));
+        let retention_days = workspace.settings.retention_days;
+        let retention = Duration::from_hours(24 * u64::from(retention_days));
         for _ in 0..TRIES {
             let (mut secret, version) = self.listed(&workspace, name).await?.ok_or(Error::SecretNotFound)?;
             let now = self.app.now();
@@ -84,7 +86,7 @@ impl Secrets<'_> {
             let may = (Action::SecretDelete, Resource::Workspace(workspace.id));
             let deleted = self.app.write(caller, may, write, |s, w| async move { s.secret_delete(w).await });
             match deleted.await? {
-                Ok(()) => return Ok(view(secret, version)),
+                Ok(()) => return Ok(Described { secret, version, retention_days }),
                 Err(kluis_store::Error::Revision { .. }) => {}
                 Err(e) => return Err(missing(e)),
             }
@@ -93,8 +95,9 @@ impl Secrets<'_> {
     }
 
     /// Brings a deleted secret back, with all its versions.
-    pub async fn recover(&self, caller: &Caller, workspace: &WorkspaceName, name: &SecretName) -> Result<SecretView> {
+    pub async fn recover(&self, caller: &Caller, workspace: &WorkspaceName, name: &SecretName) -> Result<Described> {
         let workspace = self.workspace(caller, workspace, Action::SecretDelete).await?;
+        let retention_days = workspace.settings.retention_days;
         for _ in 0..TRIES {
             let (mut secret, version) = self.listed(&workspace, name).await?.ok_or(Error::SecretNotFound)?;
             secret.state = secret.state.recover()?;
@@ -104,7 +107,7 @@ impl Secrets<'_> {
             let may = (Action::SecretDelete, Resource::Workspace(workspace.id));
             let recovered = self.app.write(caller, may, write, |s, w| async move { s.secret_recover(w).await });
             match recovered.await? {
-                Ok(()) => return Ok(view(secret, version)),
+                Ok(()) => return Ok(Described { secret, version, retention_days }),
                 Err(kluis_store::Error::Revision { .. }) => {}
                 Err(e) => return Err(missing(e)),
             }
@@ -191,7 +194,7 @@ fn apply(row: &mut Version, change: &ChangeVersion) -> Result<()> {
     Ok(attributes.check()?)
 }
 
-fn record(caller: &Caller, secret: &Secret, now: Timestamp, action: AuditAction) -> AuditRecord {
+pub(super) fn record(caller: &Caller, secret: &Secret, now: Timestamp, action: AuditAction) -> AuditRecord {
     AuditRecord {
         workspace: Some(secret.workspace),
         secret: Some(secret.id),
@@ -201,13 +204,13 @@ fn record(caller: &Caller, secret: &Secret, now: Timestamp, action: AuditAction)
     }
 }
 
-fn missing(e: kluis_store::Error) -> Error {
+pub(super) fn missing(e: kluis_store::Error) -> Error {
     match e {
         kluis_store::Error::NotFound => Error::SecretNotFound,
         other => other.into(),
     }
 }
 
-fn busy() -> Error {
+pub(super) fn busy() -> Error {
     Error::conflict("others change the same secret all the time; nothing was changed, try again")
 }

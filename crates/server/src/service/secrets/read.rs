@@ -1,7 +1,7 @@
 //! Values for a caller. The order is the promise: authorize, verify, record the delivery and commit, and only then open.
 
 use kluis_core::access::{Action, Resource};
-use kluis_core::api::secrets::{SecretValue, SecretValues};
+use kluis_core::api::secrets::SecretValues;
 use kluis_core::audit::{AuditAction, AuditRecord};
 use kluis_core::id::VersionId;
 use kluis_core::name::{SecretName, WorkspaceName};
@@ -10,7 +10,7 @@ use kluis_store::secrets::{Found, SecretFind, SecretRead};
 use kluis_store::workspaces::Workspace;
 use kluis_store::{Error as StoreError, Write};
 
-use super::{Readable, Secrets, TRIES, view};
+use super::{Described, Opened, Readable, Secrets, TRIES};
 use crate::caller::Caller;
 use crate::error::{Error, Result};
 
@@ -22,11 +22,11 @@ impl Secrets<'_> {
         workspace: &WorkspaceName,
         name: &SecretName,
         version: Option<VersionId>,
-    ) -> Result<SecretValue> {
+    ) -> Result<Opened> {
         let workspace = self.workspace(caller, workspace, Action::SecretRead).await?;
         let wanted = Wanted { names: std::slice::from_ref(name), version, batch: false };
         let found = self.deliver(caller, &workspace, &wanted).await.map_err(Error::without_entry)?;
-        found.items.into_iter().next().ok_or(match version {
+        found.opened.into_iter().next().ok_or(match version {
             Some(_) => Error::NotFound("version of this secret"),
             None => Error::SecretNotFound,
         })
@@ -41,12 +41,13 @@ impl Secrets<'_> {
     ) -> Result<SecretValues> {
         let workspace = self.workspace(caller, workspace, Action::SecretRead).await?;
         check_batch(names)?;
-        self.deliver(caller, &workspace, &Wanted { names, version: None, batch: true }).await
+        let found = self.deliver(caller, &workspace, &Wanted { names, version: None, batch: true }).await?;
+        Ok(SecretValues { items: found.opened.into_iter().map(Into::into).collect(), missing: found.missing })
     }
 
     /// The one place where a caller's value is opened. When the caller's rights have moved since it was looked up, it is
     /// looked up and authorized once more; when a row has moved, it is read again.
-    async fn deliver(&self, caller: &Caller, workspace: &Workspace, wanted: &Wanted<'_>) -> Result<SecretValues> {
+    async fn deliver(&self, caller: &Caller, workspace: &Workspace, wanted: &Wanted<'_>) -> Result<Delivered> {
         let mut caller = caller.clone();
         let mut stale = false;
         for _ in 0..TRIES {
@@ -72,7 +73,7 @@ impl Secrets<'_> {
         caller: &Caller,
         workspace: &Workspace,
         wanted: &Wanted<'_>,
-    ) -> Result<SecretValues, Again> {
+    ) -> Result<Delivered, Again> {
         let now = self.app.now();
         let found = self.find(caller, workspace, wanted).await?;
         let (mut good, mut missing) = (Vec::new(), Vec::new());
@@ -102,16 +103,17 @@ impl Secrets<'_> {
             self.app.store.secret_read(write).await.map_err(Again::from)?;
         }
         // Committed: from here on the values may leave.
-        let mut items = Vec::with_capacity(good.len());
+        let retention_days = workspace.settings.retention_days;
+        let mut opened = Vec::with_capacity(good.len());
         for (name, readable, sealed) in good {
             let value = self.app.vault.unseal(&readable.binding, &sealed).map_err(|e| Again::No(e.into()))?;
-            let mut secret = view(readable.secret, readable.version);
+            let Readable { mut secret, version, .. } = readable;
             if wanted.batch {
                 secret.name = name.clone();
             }
-            items.push(SecretValue { value, secret });
+            opened.push(Opened { value, described: Described { secret, version, retention_days } });
         }
-        Ok(SecretValues { items, missing })
+        Ok(Delivered { opened, missing })
     }
 
     async fn find(
@@ -141,6 +143,12 @@ struct Wanted<'a> {
     version: Option<VersionId>,
     /// As a batch, of one name too: what is deleted is missing, and names come back as asked.
     batch: bool,
+}
+
+/// What was asked for and is there, and the names that are not.
+struct Delivered {
+    opened: Vec<Opened>,
+    missing: Vec<SecretName>,
 }
 
 /// What a try came to.

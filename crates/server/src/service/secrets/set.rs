@@ -14,7 +14,7 @@ use kluis_store::secrets::SecretVersionInsert;
 use kluis_store::workspaces::Workspace;
 use kluis_store::{Error as StoreError, Write};
 
-use super::{Secrets, TRIES, binding, view};
+use super::{Described, Secrets, TRIES, binding};
 use crate::caller::Caller;
 use crate::error::{Error, Result};
 
@@ -34,13 +34,13 @@ impl Secrets<'_> {
         workspace: &WorkspaceName,
         name: &SecretName,
         set: &SetSecret,
-    ) -> Result<SecretView> {
+    ) -> Result<Described> {
         let workspace = self.workspace(caller, workspace, Action::SecretSet).await?;
         set.attributes.check()?;
         let SetSecret { value, attributes, if_revision } = set;
         let entry = Entry { name, value, attributes, if_revision: *if_revision };
-        let views = self.insert(caller, &workspace, &[entry]).await.map_err(Error::without_entry)?;
-        Ok(views.into_iter().next().expect("one entry gives one view"))
+        let made = self.insert(caller, &workspace, &[entry]).await.map_err(Error::without_entry)?;
+        Ok(made.into_iter().next().expect("one entry makes one version"))
     }
 
     /// Several in one go: all are set or none.
@@ -59,7 +59,8 @@ impl Secrets<'_> {
             }
             entries.push(Entry { name, value, attributes, if_revision: None });
         }
-        let mut items = self.insert(caller, &workspace, &entries).await?;
+        let made = self.insert(caller, &workspace, &entries).await?;
+        let mut items: Vec<SecretView> = made.into_iter().map(Into::into).collect();
         // A batch answers in the names that it was asked with.
         for (view, entry) in items.iter_mut().zip(&entries) {
             view.name.clone_from(entry.name);
@@ -67,10 +68,11 @@ impl Secrets<'_> {
         Ok(SecretsSet { items })
     }
 
-    async fn insert(&self, caller: &Caller, workspace: &Workspace, entries: &[Entry<'_>]) -> Result<Vec<SecretView>> {
+    async fn insert(&self, caller: &Caller, workspace: &Workspace, entries: &[Entry<'_>]) -> Result<Vec<Described>> {
+        let retention_days = workspace.settings.retention_days;
         for _ in 0..TRIES {
             let now = self.app.now();
-            let (mut change, mut records, mut views) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut change, mut records, mut made) = (Vec::new(), Vec::new(), Vec::new());
             for (index, entry) in entries.iter().enumerate() {
                 let had = self.listed(workspace, entry.name).await.map_err(|e| e.in_entry(index))?;
                 let had = had.map(|(secret, _)| secret);
@@ -94,7 +96,7 @@ impl Secrets<'_> {
                     name: Some(secret.name.to_string()),
                     ..caller.record(now, AuditAction::SecretSet)
                 });
-                views.push(view(secret.clone(), version.clone()));
+                made.push(Described { secret: secret.clone(), version: version.clone(), retention_days });
                 change.push(SecretVersionInsert {
                     secret: self.app.authenticated(secret, Secret::canonical),
                     version: self.app.authenticated(version, Version::canonical),
@@ -105,7 +107,7 @@ impl Secrets<'_> {
             let may = (Action::SecretSet, Resource::Workspace(workspace.id));
             let set = self.app.write(caller, may, write, |s, w| async move { s.secret_version_insert(w).await });
             match set.await? {
-                Ok(()) => return Ok(views),
+                Ok(()) => return Ok(made),
                 // Somebody else set it between the look and the write, or the workspace's key was rotated: look again.
                 Err(e) if matches!(e.entry().1, StoreError::Revision { .. } | StoreError::Moved(_)) => {}
                 Err(e) => return Err(Error::from(e).missing("workspace")),
