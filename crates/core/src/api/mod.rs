@@ -11,6 +11,7 @@
 //! | [`broker`] | a process of a run and its launcher, over a UNIX socket |
 //! | [`audit`] | the audit log |
 //! | `keyvault` (feature `plaintext`) | Azure's Key Vault clients |
+//! | [`azureml`] | `azureml-core`, a laptop's with the server and a run's with its launcher |
 //!
 //! Field names are `snake_case`; times are RFC 3339; ids are 32 hex digits. Requests refuse unknown fields, answers
 //! may gain fields: clients ignore what they do not know.
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod agents;
 pub mod audit;
+pub mod azureml;
 #[cfg(feature = "plaintext")]
 pub mod broker;
 pub mod identity;
