@@ -12,6 +12,7 @@
 //! | which face a request is for | [`faces`] |
 //! | the native face | [`api`] |
 //! | the faces of Azure's clients | `azure` |
+//! | the face of `azureml-core` | `azureml` |
 //! | snapshots, logs, outputs | [`blobs`] |
 //! | what can go wrong | [`error`] |
 //!
@@ -20,6 +21,7 @@
 pub mod api;
 pub mod app;
 mod azure;
+mod azureml;
 pub mod blobs;
 pub mod caller;
 pub mod config;

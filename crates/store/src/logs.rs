@@ -181,6 +181,33 @@ impl Store {
         }
     }
 
+    /// The same of one name.
+    pub async fn metric_named(
+        &self,
+        workspace: WorkspaceId,
+        run: &RunId,
+        name: &str,
+        page: After<u64>,
+    ) -> Result<Listed<Metric, u64>, Error> {
+        let (key, name) = (run.key().to_owned(), name.to_owned());
+        match self {
+            Self::Sqlite(s) => s.list(move |c| metrics::metric_named(c, workspace, &key, &name, &page)).await,
+        }
+    }
+
+    /// The names of a run's metrics, in the order in which they first were stored.
+    pub async fn metric_names(
+        &self,
+        workspace: WorkspaceId,
+        run: &RunId,
+        page: After<u64>,
+    ) -> Result<Listed<String, u64>, Error> {
+        let key = run.key().to_owned();
+        match self {
+            Self::Sqlite(s) => s.list(move |c| metrics::metric_names(c, workspace, &key, &page)).await,
+        }
+    }
+
     /// Stores a file of a run's outputs, in place of an older one of this path, whose blob belongs to nobody then.
     pub async fn output_put(&self, write: Write<OutputPut>) -> Result<(), Error> {
         match self {

@@ -308,6 +308,18 @@ impl Store {
         }
     }
 
+    /// An experiment.
+    pub async fn experiment_get(
+        &self,
+        workspace: WorkspaceId,
+        name: &ExperimentName,
+    ) -> Result<Option<ExperimentRow>, Error> {
+        let key = name.key().to_owned();
+        match self {
+            Self::Sqlite(s) => s.read(move |c| sqlite::experiment_get(c, workspace, &key)).await,
+        }
+    }
+
     /// Experiments, by name.
     pub async fn experiment_list(
         &self,

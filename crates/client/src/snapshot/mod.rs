@@ -15,13 +15,10 @@ use kluis_core::api::runs::MAX_SNAPSHOT_BYTES;
 pub use pack::{Links, PackOptions, Packed, pack};
 pub use unpack::{Contents, unpack, verify};
 
-/// The most files, folders and links in a snapshot.
-pub const MAX_ENTRIES: usize = 200_000;
-/// Left out of every snapshot, wherever they stand.
-pub const ALWAYS_OUT: [&str; 7] =
-    [".git", ".venv", "node_modules", "__pycache__", ".ipynb_checkpoints", ".env", ".kluis"];
-/// Left out at the root: a run makes its own.
-pub const ROOT_OUT: [&str; 2] = ["outputs", "logs"];
+pub use kluis_core::api::runs::{
+    MAX_SNAPSHOT_ENTRIES as MAX_ENTRIES, SNAPSHOT_ALWAYS_OUT as ALWAYS_OUT, SNAPSHOT_ROOT_OUT as ROOT_OUT,
+};
+
 /// The first of these that stands at the root says what else is left out, in the format of `.gitignore`.
 pub const IGNORE_FILES: [&str; 3] = [".kluisignore", ".amlignore", ".gitignore"];
 

@@ -11,6 +11,13 @@ use crate::run::{Blame, ExitStatus, RunStatus};
 
 /// The largest snapshot, in bytes of the packed tree: 300 MiB.
 pub const MAX_SNAPSHOT_BYTES: u64 = 300 * 1024 * 1024;
+/// The most files, folders and links in a snapshot.
+pub const MAX_SNAPSHOT_ENTRIES: usize = 200_000;
+/// Left out of every snapshot, wherever they stand.
+pub const SNAPSHOT_ALWAYS_OUT: [&str; 7] =
+    [".git", ".venv", "node_modules", "__pycache__", ".ipynb_checkpoints", ".env", ".kluis"];
+/// Left out of every snapshot at its root: a run makes its own.
+pub const SNAPSHOT_ROOT_OUT: [&str; 2] = ["outputs", "logs"];
 
 /// What a run executes: a script of the snapshot under a Python, or any command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

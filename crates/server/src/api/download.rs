@@ -13,7 +13,7 @@ use crate::error::Result;
 
 /// A stored file, as bytes of unknown kind: a browser saves it and never shows it.
 #[derive(Debug)]
-pub(super) struct Download(pub(super) BlobStream);
+pub(crate) struct Download(pub(crate) BlobStream);
 
 impl IntoResponse for Download {
     fn into_response(self) -> Response {

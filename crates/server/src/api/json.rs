@@ -144,6 +144,12 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     serde_json::from_slice(body).map_err(|e| of_serde(&e))
 }
 
+/// Parses a JSON list after a look at its shape.
+pub fn parse_list<T: DeserializeOwned>(body: &[u8]) -> Result<Vec<T>> {
+    check_shape(body)?;
+    serde_json::from_slice(body).map_err(|e| of_serde(&e))
+}
+
 /// Counts nesting and separators outside texts. Says nothing about whether this is JSON.
 fn check_shape(body: &[u8]) -> Result<()> {
     let (mut depth, mut items, mut in_text, mut escaped) = (0_usize, 0_usize, false, false);

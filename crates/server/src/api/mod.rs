@@ -16,7 +16,7 @@ mod agents;
 mod audit;
 mod computes;
 pub(crate) mod document;
-mod download;
+pub(crate) mod download;
 mod identity;
 pub mod json;
 pub mod path;

@@ -57,7 +57,8 @@ pub async fn edge(State(app): State<App>, mut request: Request, next: Next) -> R
     response
 }
 
-fn prepare(request: &mut Request) -> Result<()> {
+/// Looks at the client's version and the address, and keeps that as it arrived.
+pub(crate) fn prepare(request: &mut Request) -> Result<()> {
     version::check(request.headers())?;
     path::check(request.uri())?;
     let arrived = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
@@ -109,6 +110,7 @@ pub(crate) fn log_as(error: &Error, id: &str, method: &Method, route: &str) {
     }
 }
 
+/// A new request's id.
 pub(crate) fn request_id(rng: &dyn Rng) -> String {
     let mut bytes = [0; 8];
     rng.fill(&mut bytes);

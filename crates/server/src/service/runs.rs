@@ -7,29 +7,38 @@
 //! | `submit` | submitting |
 //! | `follow`, `chunk` | logs as a stream |
 //! | `results` | metrics, outputs, the secrets a run was given |
+//! | `pointers` | logs and files by an address that carries its own permission |
+
+use std::time::Duration;
 
 use kluis_core::access::Action;
 use kluis_core::api::runs::{ChangeRun, ExperimentView, RunView, RunsQuery};
 use kluis_core::api::{Page, PageQuery};
 use kluis_core::audit::{AuditAction, AuditRecord};
-use kluis_core::name::{RunId, WorkspaceName};
+use kluis_core::name::{ExperimentName, RunId, WorkspaceName};
 use kluis_store::runs::{ExperimentRow, RunCancel, RunChange, RunFilter, RunRow};
 use kluis_store::workspaces::Workspace;
-use kluis_store::{After, Write};
+use kluis_store::{After, Hint, Write};
 
 use crate::api::limit;
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::{Error, Result};
+use crate::service::wait::Hints;
 
 pub mod chunk;
 mod follow;
+mod pointers;
 mod results;
 pub mod submission;
 mod submit;
 
 pub(super) use follow::DRAIN;
 pub use follow::LogFollower;
+pub use pointers::{Pointed, Pointer, SYSTEM_LOG, USER_LOG};
+
+/// How often it is looked whether a run has appeared.
+const APPEARS: Duration = Duration::from_millis(500);
 
 /// Runs.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +73,19 @@ impl Runs<'_> {
         Ok(Page { items: listed.items.into_iter().map(view).collect(), next: listed.next })
     }
 
+    /// One experiment.
+    pub async fn experiment(
+        &self,
+        caller: &Caller,
+        workspace: &WorkspaceName,
+        name: &ExperimentName,
+    ) -> Result<ExperimentView> {
+        let workspace = self.app.workspace_for(caller, workspace, Action::RunRead).await?;
+        let found = self.app.store.experiment_get(workspace.id, name).await?;
+        let ExperimentRow { name, created, runs } = found.ok_or(Error::NotFound("experiment"))?;
+        Ok(ExperimentView { name, created, runs })
+    }
+
     /// Runs, newest first; child runs only when their parent is asked for.
     pub async fn list(&self, caller: &Caller, workspace: &WorkspaceName, query: RunsQuery) -> Result<Page<RunView>> {
         let workspace = self.app.workspace_for(caller, workspace, Action::RunRead).await?;
@@ -79,6 +101,30 @@ impl Runs<'_> {
     pub async fn show(&self, caller: &Caller, workspace: &WorkspaceName, run: &RunId) -> Result<RunView> {
         let workspace = self.app.workspace_for(caller, workspace, Action::RunRead).await?;
         Ok(view(&workspace.name, self.app.run_row(&workspace, run).await?))
+    }
+
+    /// A run that is about to be submitted by somebody else; `None` when it was not within this time.
+    pub async fn appears(
+        &self,
+        caller: &Caller,
+        workspace: &WorkspaceName,
+        run: &RunId,
+        within: Duration,
+    ) -> Result<Option<RunView>> {
+        let workspace = self.app.workspace_for(caller, workspace, Action::RunRead).await?;
+        let until = tokio::time::Instant::now() + within;
+        let mut hints = Hints::new(self.app);
+        loop {
+            if let Some(row) = self.app.store.run_get(workspace.id, run).await? {
+                return Ok(Some(view(&workspace.name, row)));
+            }
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            // A submission is told by a hint about its compute target, which for a local one says little.
+            hints.next(left.min(APPEARS), |hint| matches!(hint, Hint::RunQueued { .. })).await?;
+        }
     }
 
     /// Changes tags, properties and the display name.

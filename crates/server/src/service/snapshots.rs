@@ -17,6 +17,8 @@ use crate::blobs::{BlobStream, BlobWriter};
 use crate::caller::Caller;
 use crate::error::{Error, Result};
 
+mod zipped;
+
 /// A tree up to this size is held in memory until its name is known; a larger one is first written, sealed, under
 /// another name.
 const IN_MEMORY: usize = 8 * 1024 * 1024;

@@ -81,10 +81,53 @@ pub(crate) fn metric_list(
         (workspace.as_bytes(), run_key, page.after.map_or(0, sql::int), sql::more(page)),
         page.limit,
         |row| row.get::<_, i64>(0).map(|seq| seq as u64),
+        metric,
+    )
+}
+
+pub(crate) fn metric_named(
+    c: &Connection,
+    workspace: WorkspaceId,
+    run_key: &str,
+    name: &str,
+    page: &After<u64>,
+) -> Result<sql::Page<Metric, u64>, Error> {
+    sql::page(
+        c,
+        "SELECT seq, name, value, kind, step, time FROM metric
+         WHERE run = (SELECT seq FROM run WHERE workspace = ?1 AND id_key = ?2) AND seq > ?3 AND name = ?4
+         ORDER BY seq LIMIT ?5",
+        (workspace.as_bytes(), run_key, page.after.map_or(0, sql::int), name, sql::more(page)),
+        page.limit,
+        |row| row.get::<_, i64>(0).map(|seq| seq as u64),
+        metric,
+    )
+}
+
+fn metric(row: &rusqlite::Row<'_>) -> Result<Metric, Error> {
+    let f = Fields::new(row, "metric");
+    f.skip();
+    Ok(Metric { name: f.get()?, value: f.json()?, kind: f.word(kind)?, step: f.get()?, time: f.time()? })
+}
+
+pub(crate) fn metric_names(
+    c: &Connection,
+    workspace: WorkspaceId,
+    run_key: &str,
+    page: &After<u64>,
+) -> Result<sql::Page<String, u64>, Error> {
+    sql::page(
+        c,
+        "SELECT min(seq) AS first, name FROM metric
+         WHERE run = (SELECT seq FROM run WHERE workspace = ?1 AND id_key = ?2)
+         GROUP BY name HAVING first > ?3 ORDER BY first LIMIT ?4",
+        (workspace.as_bytes(), run_key, page.after.map_or(0, sql::int), sql::more(page)),
+        page.limit,
+        |row| row.get::<_, i64>(0).map(|seq| seq as u64),
         |row| {
             let f = Fields::new(row, "metric");
             f.skip();
-            Ok(Metric { name: f.get()?, value: f.json()?, kind: f.word(kind)?, step: f.get()?, time: f.time()? })
+            Ok(f.get()?)
         },
     )
 }

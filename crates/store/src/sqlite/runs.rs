@@ -274,12 +274,28 @@ pub(crate) fn experiment_list(
         (workspace.as_bytes(), page.after.as_deref().unwrap_or_default(), sql::more(page)),
         page.limit,
         |row| row.get(4),
-        |row| {
-            let f = Fields::new(row, "experiment");
-            f.skip();
-            Ok(ExperimentRow { name: f.parse(ExperimentName::parse)?, created: f.time()?, runs: f.number()? })
-        },
+        experiment,
     )
+}
+
+pub(crate) fn experiment_get(
+    c: &Connection,
+    workspace: WorkspaceId,
+    name_key: &str,
+) -> Result<Option<ExperimentRow>, Error> {
+    workspaces::require(c, workspace)?;
+    sql::one(
+        c,
+        "SELECT seq, name, created, runs FROM experiment WHERE workspace = ?1 AND name_key = ?2",
+        (workspace.as_bytes(), name_key),
+        experiment,
+    )
+}
+
+fn experiment(row: &rusqlite::Row<'_>) -> Result<ExperimentRow, Error> {
+    let f = Fields::new(row, "experiment");
+    f.skip();
+    Ok(ExperimentRow { name: f.parse(ExperimentName::parse)?, created: f.time()?, runs: f.number()? })
 }
 
 pub(crate) fn run_change(unit: &Unit<'_>, change: RunChange) -> Result<RunRow, Error> {

@@ -86,6 +86,25 @@ pub(crate) async fn metrics_are_stored_once_and_in_order(store: &Store) {
     assert_eq!(values, [metric("loss", 3.0), metric("loss", 2.0), metric("loss", 1.5)]);
 }
 
+pub(crate) async fn metrics_are_found_by_name(store: &Store) {
+    let world = World::new(store).await;
+    let session = Authority::Session(world.start("churn_1").await);
+    let logged = [("loss", 3.0), ("acc", 0.1), ("loss", 2.0), ("Loss", 9.0)];
+    let metrics = logged.iter().map(|(name, value)| (None, metric(name, *value))).collect();
+    let append = MetricAppend { first: 0, metrics, limits: RunLimits::default() };
+    store.metric_append(write_as(session, append)).await.unwrap();
+    let run = run_id("churn_1");
+    let first = store.metric_names(world.workspace, &run, After::first(2)).await.unwrap();
+    assert_eq!(first.items, ["loss", "acc"]);
+    let rest = store.metric_names(world.workspace, &run, After { after: first.next, limit: 2 }).await.unwrap();
+    assert_eq!((rest.items, rest.next), (vec!["Loss".to_owned()], None));
+    let first = store.metric_named(world.workspace, &run, "loss", After::first(1)).await.unwrap();
+    assert_eq!(first.items, [metric("loss", 3.0)]);
+    let rest = store.metric_named(world.workspace, &run, "loss", After { after: first.next, limit: 9 }).await.unwrap();
+    assert_eq!((rest.items, rest.next), (vec![metric("loss", 2.0)], None));
+    assert!(store.metric_named(world.workspace, &run, "nope", After::first(9)).await.unwrap().items.is_empty());
+}
+
 pub(crate) async fn a_child_is_written_to_by_its_parent_only(store: &Store) {
     let world = World::new(store).await;
     let session = Authority::Session(world.start("churn_1").await);

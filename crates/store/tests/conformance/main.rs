@@ -145,6 +145,7 @@ macro_rules! conformance {
                 a_chunk_is_stored_once
                 a_gap_in_the_log_is_refused
                 metrics_are_stored_once_and_in_order
+                metrics_are_found_by_name
                 a_child_is_written_to_by_its_parent_only
                 the_code_in_a_run_makes_so_much_and_no_more
                 an_output_replaces_the_older_one

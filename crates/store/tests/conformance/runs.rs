@@ -61,6 +61,9 @@ pub(crate) async fn runs_are_numbered_per_experiment(store: &Store) {
     let experiments = store.experiment_list(world.workspace, After::first(10)).await.unwrap().items;
     let seen: Vec<_> = experiments.iter().map(|e| (e.name.as_str(), e.runs)).collect();
     assert_eq!(seen, [("churn", 3), ("other", 1)]);
+    let found = store.experiment_get(world.workspace, &experiment_name("CHURN")).await.unwrap();
+    assert_eq!(found.map(|e| (e.name.to_string(), e.runs)), Some(("churn".to_owned(), 3)));
+    assert_eq!(store.experiment_get(world.workspace, &experiment_name("nope")).await.unwrap(), None);
 }
 
 pub(crate) async fn runs_are_listed_newest_first(store: &Store) {

@@ -28,6 +28,37 @@ impl Runs<'_> {
         Ok(Page { items: listed.items, next: listed.next.map(|n| n.to_string()) })
     }
 
+    /// The names of its metrics, in the order first logged.
+    pub async fn metric_names(
+        &self,
+        caller: &Caller,
+        workspace: &WorkspaceName,
+        run: &RunId,
+        page: PageQuery,
+    ) -> Result<Page<String>> {
+        let workspace = self.app.workspace_for(caller, workspace, Action::RunRead).await?;
+        let run = self.app.run_row(&workspace, run).await?;
+        let after = After { after: number(page.after.as_deref())?, limit: limit(page.limit)? };
+        let listed = self.app.store.metric_names(workspace.id, &run.id, after).await?;
+        Ok(Page { items: listed.items, next: listed.next.map(|n| n.to_string()) })
+    }
+
+    /// Metrics of one name, in the order logged.
+    pub async fn metrics_named(
+        &self,
+        caller: &Caller,
+        workspace: &WorkspaceName,
+        run: &RunId,
+        name: &str,
+        page: PageQuery,
+    ) -> Result<MetricsPage> {
+        let workspace = self.app.workspace_for(caller, workspace, Action::RunRead).await?;
+        let run = self.app.run_row(&workspace, run).await?;
+        let after = After { after: number(page.after.as_deref())?, limit: limit(page.limit)? };
+        let listed = self.app.store.metric_named(workspace.id, &run.id, name, after).await?;
+        Ok(Page { items: listed.items, next: listed.next.map(|n| n.to_string()) })
+    }
+
     /// The secrets that its attempts were given, oldest first, with the versions.
     pub async fn secrets(
         &self,
