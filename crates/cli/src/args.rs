@@ -585,6 +585,9 @@ pub(crate) struct Submit {
     /// Links that lead out of the tree: name them and submit nothing, or store them unread
     #[arg(long, value_name = "HOW", value_enum, default_value_t = LinksOption::Refuse)]
     pub(crate) links: LinksOption,
+    /// The run's id, for who has told it to somebody already
+    #[arg(long, value_name = "RUN", hide = true)]
+    pub(crate) run_id: Option<RunId>,
     /// Follow the log, and exit with the run's code
     #[arg(long)]
     pub(crate) wait: bool,

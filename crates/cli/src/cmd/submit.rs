@@ -56,7 +56,7 @@ pub(super) async fn submit(context: &Context<'_>, submit: Submit) -> Outcome<u8>
         note_undeclared(context);
     }
     let request = SubmitRun {
-        run: Some(RunId::generate(&experiment, SystemClock.now(), &SystemRng)),
+        run: Some(submit.run_id.clone().unwrap_or_else(|| RunId::generate(&experiment, SystemClock.now(), &SystemRng))),
         experiment,
         snapshot: Some(snapshot),
         program,

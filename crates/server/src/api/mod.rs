@@ -10,6 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 use crate::azure;
+use crate::azureml;
 use crate::error::{Error, Result};
 
 mod agents;
@@ -39,8 +40,9 @@ pub fn router(app: App) -> Router {
         .fallback(|| async { Err::<(), _>(Error::NotFound("address")) })
         .method_not_allowed_fallback(|| async { Err::<(), _>(Error::MethodNotAllowed) })
         .layer(from_fn_with_state(app.clone(), problem::edge))
-        .with_state(app)
+        .with_state(app.clone())
         .merge(azure)
+        .merge(azureml::router(app))
 }
 
 /// The OpenAPI document.

@@ -18,6 +18,7 @@
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
+use axum::routing::any;
 
 use crate::app::App;
 use crate::error::Error;
@@ -39,11 +40,8 @@ mod metadata;
 mod metrics;
 mod wire;
 
-/// What every address of this face begins with.
-pub const PREFIX: &str = "/azure/";
-
-/// Every route, ready to serve: addresses below [`PREFIX`].
-pub fn router(app: App) -> Router {
+/// Every route, ready to serve: addresses below `/azure/ml`, `/azure/arm`, and `/azure/metadata`.
+pub(crate) fn router(app: App) -> Router {
     let services = [
         discovery::routes(),
         credential::routes(),
@@ -59,8 +57,14 @@ pub fn router(app: App) -> Router {
         .merge(metadata::routes())
         .nest(&format!("/azure/arm/{{{}}}", arm::SUBSCRIPTIONS), arm::routes())
         .nest("/azure/ml", services)
-        .fallback(|| async { Err::<(), edge::Refusal>(Error::NotFound("address").into()) })
+        .route("/azure/arm/{*rest}", any(nothing))
+        .route("/azure/ml/{*rest}", any(nothing))
         .method_not_allowed_fallback(|| async { Err::<(), edge::Refusal>(Error::MethodNotAllowed.into()) })
         .layer(from_fn_with_state(app.clone(), edge::edge))
         .with_state(app)
+}
+
+/// Whoever asks for what is not there is told in the words that it understands.
+async fn nothing() -> edge::Refusal {
+    Error::NotFound("address").into()
 }

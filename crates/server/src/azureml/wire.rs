@@ -1,9 +1,8 @@
 //! What every request of this face has: somebody who asks, an address that it was sent to, and perhaps a body.
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use http::header::{CONTENT_TYPE, HOST};
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::uri::Authority;
 use kluis_core::api::MAX_JSON_BODY;
 use kluis_core::name::{ExperimentName, RunId, WorkspaceName};
 use serde::Deserialize;
@@ -12,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::edge::Refusal;
 use crate::api::json;
 use crate::app::App;
+use crate::azure::host;
 use crate::caller::{Caller, bearer, source};
 use crate::error::{Error, Unauthenticated};
 
@@ -47,7 +47,7 @@ pub(super) struct OfRun {
     pub(super) experiment: Option<ExperimentName>,
 }
 
-/// Somebody who is signed in, with a token of this face or a native one. What is a run's is neither.
+/// Somebody who is signed in, with a token that was issued for this address, or a native one. A run's session is neither.
 #[derive(Debug)]
 pub(super) struct By(pub(super) Caller);
 
@@ -57,7 +57,8 @@ impl FromRequestParts<App> for By {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
         let source = source(parts);
         let signed_in = match bearer(&parts.headers) {
-            Ok(text) => app.sign_in(text, source).await,
+            Ok(text) if text.starts_with("kls_") => app.sign_in(text, source).await,
+            Ok(text) => app.sign_in_face(text, source, &Origin::of(parts)?.0).await,
             Err(e) => Err(e),
         };
         if let Err(Error::Unauthenticated(_)) = signed_in {
@@ -75,20 +76,15 @@ impl<S: Sync> FromRequestParts<S> for Origin {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        let no = || Error::bad_request("the request does not say which host it was sent to");
-        let said = parts.headers.get(HOST).map(|host| host.to_str().map_err(|_| no())).transpose()?;
-        // HTTP/2 says it in the address.
-        let host = said.or_else(|| parts.uri.authority().map(Authority::as_str)).ok_or_else(no)?;
-        let authority: Authority = host.parse().map_err(|_| no())?;
-        // Nothing before an `@` is a host.
-        if authority.as_str().contains('@') {
-            return Err(no().into());
-        }
-        Ok(Self(format!("https://{authority}")))
+        Ok(Self::of(parts)?)
     }
 }
 
 impl Origin {
+    fn of(parts: &Parts) -> Result<Self, Error> {
+        Ok(Self(format!("https://{}", host(parts)?)))
+    }
+
     /// The address of the services.
     pub(super) fn services(&self) -> String {
         format!("{}/azure/ml", self.0)
