@@ -9,6 +9,7 @@
 //! | the run's folders on this node | `place` |
 //! | snapshot, interpreter, declared secrets | `prepare`, `python`, `environment` |
 //! | namespaces, Landlock, the stage in between | `confine` |
+//! | unmodified Azure clients | `azure` |
 //! | who may ask, and what | `membership`, `broker`, `secrets`, `deliveries` |
 //! | whoever waits for the command | [`console`] |
 //! | log, metrics, files on their way | `logs`, `metrics`, `files`, `outbox`, `masking` |
@@ -16,6 +17,7 @@
 //!
 //! Two programs call [`launch`] and [`confine`]: `kluis-launch`, and `kluis launch`.
 
+mod azure;
 mod broker;
 mod child;
 mod clock;

@@ -50,6 +50,9 @@ pub(crate) async fn prepare(attempt: &Attempt) -> Result<Program, Ending> {
         &attempt.work.temporary,
         &attempt.private.socket(),
     );
+    if let Some(azure) = &attempt.azure {
+        azure.add_to(&mut environment, &attempt.desk.context, &attempt.private, &attempt.work, &attempt.desk.covers);
+    }
     let argv = command(attempt, &mut environment).await?;
     deliver_secrets(attempt, &mut environment).await?;
     Ok(Program {

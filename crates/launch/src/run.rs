@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::azure::Azure;
 use crate::broker::{Broker, Desk, News};
 use crate::clock::SteadyClock;
 use crate::collected::{self, Uploaded};
@@ -69,6 +70,8 @@ pub(crate) struct Attempt {
     pub(crate) grace: Duration,
     /// What of `./logs` the server has.
     pub(crate) uploaded: Uploaded,
+    /// What Azure clients in the run find; `None` where it could not be had.
+    pub(crate) azure: Option<Azure>,
 }
 
 /// Runs the attempt to its reported end.
@@ -117,13 +120,19 @@ async fn attempt(
         settled: OnceLock::new(),
     };
     // Where no wall holds, the run's own start says so.
-    let landlock = starter.settle(&reaper).await.is_some_and(|settled| settled.wall == Wall::Landlock);
+    let wall = starter.settle(&reaper).await.map(|settled| settled.wall);
+    let landlock = wall == Some(Wall::Landlock);
     let private = PrivateFolder::make(runtime.as_deref(), landlock)?;
     covers.neighbours = Some(private.parent().to_owned());
     covers.kept = vec![work.root.clone(), private.path().to_owned()];
-    starter.covers = covers.clone();
 
-    let (session, opened) = redeem(&hand_over, &stopper).await?;
+    let server = server(&hand_over)?;
+    // Beside each other: one waits for the server, the other computes.
+    let azure = Azure::prepare(&hand_over.attempt, &server.origin, &private, wall);
+    let (redeemed, azure) = tokio::join!(redeem(&server, &hand_over, &stopper), azure);
+    let (session, opened) = redeemed?;
+    let azure = azure.inspect_err(|error| tracing::warn!(%error, "Azure clients will find nothing in this run")).ok();
+    starter.covers = Covers { hosts: azure.as_ref().and_then(Azure::hosts), ..covers.clone() };
     harden::lock_heap();
     let masking = Arc::new(Masking::new(Arc::new(SteadyClock::start())));
     let keep = Duration::from_secs(opened.cache_without_contact_seconds);
@@ -163,6 +172,7 @@ async fn attempt(
         on_a_terminal: front.as_ref().is_some_and(Front::is_terminal),
         grace: Duration::from_secs(hand_over.grace_seconds),
         uploaded: Uploaded::default(),
+        azure,
     };
     let ending = attempt.execute(front).await;
     let reported = finish::finish(&attempt, ending, senders).await;
@@ -212,17 +222,24 @@ fn listen_to_signals(stopper: Stopper) -> std::io::Result<JoinHandle<()>> {
     }))
 }
 
-async fn redeem(hand_over: &HandOver, stopper: &Stopper) -> Result<(Session, SessionOpened), LaunchError> {
+fn server(hand_over: &HandOver) -> Result<Server, LaunchError> {
     let not_an = |what: &str| LaunchError::HandOver(format!("its {what} cannot be read"));
-    let server = Server {
+    Ok(Server {
         origin: hand_over.address.parse::<Origin>().map_err(|_| not_an("address"))?,
         ca_sha256: hand_over.ca_sha256.parse::<CaPin>().map_err(|_| not_an("CA pin"))?,
-    };
+    })
+}
+
+async fn redeem(
+    server: &Server,
+    hand_over: &HandOver,
+    stopper: &Stopper,
+) -> Result<(Session, SessionOpened), LaunchError> {
     let ticket = Ticket { attempt: hand_over.attempt.clone(), ticket: hand_over.ticket.clone() };
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let clock = Arc::new(SteadyClock::start());
-    let redeemer = Redeemer::new(&server, ticket, SessionKey::generate(), host, version, clock);
+    let redeemer = Redeemer::new(server, ticket, SessionKey::generate(), host, version, clock);
     let deadline = Instant::now() + REDEEM_PATIENCE;
     let mut backoff = Backoff::new();
     loop {
@@ -266,6 +283,7 @@ impl Attempt {
         let socket = self.private.socket();
         let broker = Broker::listen(&socket, self.desk.clone())
             .map_err(|e| Ending::not_started(Blame::Kluis, format!("the run's socket could not be made: {e}")))?;
+        let azure = self.azure.as_ref().map(|azure| azure.serve(&self.desk));
         let line = front.map(Front::open).transpose();
         let line = line.map_err(|e| Ending::not_started(Blame::Kluis, format!("the command's console: {e}")))?;
         let input = line.as_ref().map_or(Input::Empty, Line::input);
@@ -310,7 +328,7 @@ impl Attempt {
         if leftovers > 0 {
             self.desk.logs.system(&format!("{leftovers} processes that the run left behind were ended"));
         }
-        drop(broker);
+        drop((broker, azure));
         for mut capture in captures {
             if tokio::time::timeout(DRAIN_PATIENCE, &mut capture).await.is_err() {
                 capture.abort();

@@ -11,6 +11,7 @@ use kluis_client::session::Session;
 use kluis_core::api::broker::BrokerError;
 use kluis_core::api::code;
 use kluis_core::api::session::{ReadSecrets, ReadValue, SecretsRead};
+use kluis_core::id::VersionId;
 use kluis_core::name::SecretName;
 use kluis_core::secret::MAX_BATCH;
 use tokio::time::{Instant, timeout_at};
@@ -67,6 +68,30 @@ impl Secrets {
         asker: Asker,
         patience: Duration,
     ) -> Result<SecretsRead, BrokerError> {
+        let found = self.find(names, refresh, patience).await?;
+        self.deliveries.note(&found.items, asker, self.session.now());
+        Ok(found)
+    }
+
+    /// One value, if it is of this version: a run reads the version that its attempt has, and another is delivered to
+    /// nobody. `None` when it is of another.
+    pub(crate) async fn read_version(
+        &self,
+        name: &SecretName,
+        version: VersionId,
+        asker: Asker,
+        patience: Duration,
+    ) -> Result<Option<SecretsRead>, BrokerError> {
+        let found = self.find(std::slice::from_ref(name), false, patience).await?;
+        if found.items.iter().any(|item| item.version != version) {
+            return Ok(None);
+        }
+        self.deliveries.note(&found.items, asker, self.session.now());
+        Ok(Some(found))
+    }
+
+    /// Values that are about to be delivered.
+    async fn find(&self, names: &[SecretName], refresh: bool, patience: Duration) -> Result<SecretsRead, BrokerError> {
         if names.len() > MAX_BATCH {
             let detail = format!("{} names were asked for; at most {MAX_BATCH} go in one read", names.len());
             return Err(BrokerError { code: code::TOO_LARGE.to_owned(), detail });
@@ -88,9 +113,7 @@ impl Secrets {
                 found = Some(self.fetch(names, refresh, deadline).await?);
             }
         }
-        let found = found.expect("kept or fetched");
-        self.deliveries.note(&found.items, asker, self.session.now());
-        Ok(found)
+        Ok(found.expect("kept or fetched"))
     }
 
     /// Fetches without delivering to anybody: for the masker, and for what the launcher itself hands over.

@@ -45,6 +45,9 @@ pub(super) fn command(covers: &Covers, stage: &[OsString], path: &OsStr) -> Resu
     for kept in &covers.kept {
         option(&[o("--bind"), kept.as_os_str(), kept.as_os_str()]);
     }
+    if let Some((file, over)) = &covers.hosts {
+        option(&[o("--ro-bind"), file.as_os_str(), over.as_os_str()]);
+    }
     // The stage's own program may lie in a covered folder.
     let program = Path::new(&stage[0]);
     if covers.hides(program) {

@@ -52,6 +52,8 @@ pub(crate) struct Covers {
     /// Existing, canonical paths that can be read and not changed, for their programs are started outside the walls.
     /// Kept so by namespaces only: under Landlock nothing new could be made in any folder on the way to them.
     pub(crate) frozen: Vec<PathBuf>,
+    /// A file of the run's own, and the machine's hosts file that it stands over. In namespaces only.
+    pub(crate) hosts: Option<(PathBuf, PathBuf)>,
 }
 
 /// A program to become.
@@ -124,7 +126,7 @@ impl Covers {
             }
             path.canonicalize().map_err(|e| format!("{} is to be hidden from the run: {e}", path.display()))
         };
-        let mut covers = Self { covered: Vec::new(), neighbours, kept, frozen: Vec::new() };
+        let mut covers = Self { covered: Vec::new(), neighbours, kept, frozen: Vec::new(), hosts: None };
         covers.hide(covered.iter().map(real).collect::<Result<Vec<_>, _>>()?);
         Ok(covers)
     }
