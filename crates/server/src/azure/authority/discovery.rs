@@ -11,6 +11,7 @@ pub(super) struct Configuration {
     authorization_endpoint: String,
     token_endpoint: String,
     device_authorization_endpoint: String,
+    jwks_uri: String,
     token_endpoint_auth_methods_supported: [&'static str; 2],
     grant_types_supported: [&'static str; 3],
     response_types_supported: [&'static str; 0],
@@ -38,6 +39,8 @@ fn configuration(here: &Here, tenant: &Tenant) -> Configuration {
         authorization_endpoint: format!("{base}/authorize"),
         token_endpoint: format!("{base}/token"),
         device_authorization_endpoint: format!("{base}/devicecode"),
+        // Clients in JavaScript want this one too, and never ask there: nothing is signed.
+        jwks_uri: format!("{base}/keys"),
         token_endpoint_auth_methods_supported: ["client_secret_post", "private_key_jwt"],
         grant_types_supported: ["client_credentials", "urn:ietf:params:oauth:grant-type:device_code", "refresh_token"],
         response_types_supported: [],
