@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any, List
 
 from . import _native
-from .exceptions import Conflict, UserErrorException
+from .exceptions import Conflict, Unauthenticated, UserErrorException
 from .keyvault import Keyvault
 
 if TYPE_CHECKING:
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from .experiment import Experiment
     from .run import Run
+
+#: The credentials among what :data:`_ENVIRONMENT` lists.
+_CREDENTIALS = ("KLUIS_TOKEN", "KLUIS_CLIENT_ID", "KLUIS_CLIENT_SECRET")
 
 #: What the lookup of address, workspace and login may depend on. The native module reads no environment itself.
 _ENVIRONMENT = (
@@ -152,19 +155,23 @@ class Workspace:
         ``enforce_validity=True`` refuses reads of a secret outside its validity.
         """
         client, found = _connect(address=address, workspace=name, ca_sha256=ca_sha256)
-        found = {**found, **_azure(subscription_id, resource_group)}
         settings = {
             "retention_days": retention_days,
             "require_declared_secrets": require_declared_secrets,
             "enforce_validity": enforce_validity,
         }
+        body = {"name": name, "settings": {k: v for k, v in settings.items() if v is not None}}
+        return Workspace._create(client, {**found, **_azure(subscription_id, resource_group)}, body, exist_ok)
+
+    @classmethod
+    def _create(cls, client: _native.Client, found: dict[str, Any], body: dict[str, Any], exist_ok: bool) -> Workspace:
         try:
-            view = client.workspace_create({"name": name, "settings": {k: v for k, v in settings.items() if v is not None}})
+            view = client.workspace_create(body)
         except Conflict:
             if not exist_ok:
                 raise
-            return Workspace._open(client, found)
-        return Workspace._made(view["name"], client, found, view)
+            return cls._open(client, found)
+        return cls._made(view["name"], client, found, view)
 
     @staticmethod
     def list(
@@ -180,10 +187,13 @@ class Workspace:
         Each entry is a list, as scripts know it from Azure ML; here it always has one element.
         """
         client, found = _connect(address=address, ca_sha256=ca_sha256)
-        return {
-            view["name"]: [Workspace._made(view["name"], client, {**found, "workspace": view["name"]}, view)]
-            for view in client.workspace_list()
-        }
+        return {workspace.name: [workspace] for workspace in Workspace._all(client, found)}
+
+    @classmethod
+    def _all(cls, client: _native.Client, found: dict[str, Any]) -> List[Workspace]:
+        return [
+            cls._made(view["name"], client, {**found, "workspace": view["name"]}, view) for view in client.workspace_list()
+        ]
 
     @classmethod
     def _open(cls, client: _native.Client, found: dict[str, Any]) -> Workspace:
@@ -319,10 +329,23 @@ def _connect(
     address: str | None = None,
     workspace: str | None = None,
     ca_sha256: str | None = None,
+    login: Mapping[str, str] | None = None,
 ) -> tuple[_native.Client, dict[str, Any]]:
+    """``login`` stands in the place of the environment's credentials: a token or a client's id and secret, under the names
+    of their variables; empty, it is the login stored on this machine and no other.
+    """
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    if login is not None:
+        environment = {**{name: value for name, value in environment.items() if name not in _CREDENTIALS}, **login}
     place = os.path.abspath(start if start is not None else os.curdir)
-    return _native.connect(place, environment, address=address, workspace=workspace, ca_sha256=ca_sha256)
+    client, found = _native.connect(place, environment, address=address, workspace=workspace, ca_sha256=ca_sha256)
+    if login and not client.credential_from_environment:
+        # The stored login of somebody else must not stand in for the one that was asked for.
+        raise Unauthenticated(
+            f"the login that was given was not used: it is only sent to an address given in KLUIS_ADDR or in the call, and "
+            f"{client.address} was found in a file"
+        )
+    return client, found
 
 
 def _azure(subscription_id: str | None, resource_group: str | None) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""What stands between Azure ML's names and the package ``kluis``. Private."""

@@ -1,0 +1,1 @@
+"""Here for what scripts import from it."""

@@ -1,0 +1,5 @@
+"""Datasets. Not part of Kluis; what is imported from here says so when it is used."""
+
+from azureml._kluis.unsupported import DATA, absent
+
+Dataset = absent(__name__, "Dataset", DATA)

@@ -1,0 +1,5 @@
+"""Profiles of served models. Not part of Kluis; what is imported from here says so when it is used."""
+
+from azureml._kluis.unsupported import SERVING, absent
+
+ModelProfile = absent(__name__, "ModelProfile", SERVING)
