@@ -8,7 +8,7 @@ import pytest
 
 from kluis import Workspace, _native
 from kluis.exceptions import InvalidName, Unauthenticated, Untrusted, UserErrorException
-from kluis.workspace import _find_file
+from kluis.workspace import _connect, _find_file
 
 PIN = "ab" * 32
 OTHER_PIN = "cd" * 32
@@ -68,6 +68,24 @@ def test_a_token_of_the_environment_goes_only_where_the_environment_says(login):
     client, _ = connect(KLUIS_TOKEN="kls_usr_hunter3", KLUIS_ADDR="https://good.example:1", KLUIS_CA_SHA256=PIN)
     assert client.credential_from_environment is True
     assert client.address == "https://good.example:1"
+
+
+def test_a_login_given_in_the_call_stands_in_for_the_environments(login, monkeypatch):
+    monkeypatch.setenv("KLUIS_ADDR", "https://127.0.0.1:9")
+    monkeypatch.setenv("KLUIS_TOKEN", "kls_usr_hunter3")
+    client, found = _connect(login={})
+    assert client.credential_from_environment is False and found["login"] == {}
+    client, found = _connect(login={"KLUIS_CLIENT_ID": "0" * 32, "KLUIS_CLIENT_SECRET": "hunter4"})
+    assert client.credential_from_environment is True and "KLUIS_TOKEN" not in found["login"]
+    assert "login" not in _connect()[1]
+
+
+def test_a_login_given_in_the_call_is_never_replaced_by_the_stored_one(login, monkeypatch):
+    write(".kluis/config.json", {"address": "https://127.0.0.1:9", "workspace": "w", "ca_sha256": PIN})
+    assert _connect()[0].address == "https://127.0.0.1:9"
+    with pytest.raises(Unauthenticated, match="KLUIS_ADDR") as refused:
+        _connect(login={"KLUIS_TOKEN": "kls_usr_hunter3"})
+    assert "hunter" not in str(refused.value)
 
 
 def test_a_project_that_names_another_pin_gets_no_login(login):

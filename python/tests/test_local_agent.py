@@ -1,5 +1,6 @@
 """The program behind runs on one's own machine: found, started apart, and missed loudly."""
 
+import gc
 import json
 import os
 import pathlib
@@ -61,12 +62,12 @@ def test_kluis_cli_then_beside_the_interpreter_then_path(tmp_path, monkeypatch):
         _local_agent.executable()
 
 
-def started(tmp_path, monkeypatch, from_environment):
+def started(tmp_path, monkeypatch, from_environment, found=None):
     """What an agent is started with."""
     monkeypatch.setenv("KLUIS_TOKEN", "kls_usr_hunter2")
     out = tmp_path / "seen.json"
     code = f"import json, os, sys\njson.dump([sys.argv[1:], dict(os.environ), os.getsid(0)], open({str(out) + '.new'!r}, 'w'))\nos.rename({str(out) + '.new'!r}, {str(out)!r})"
-    agent = _local_agent.start(program(tmp_path, code), Workspace._made("team", Client(from_environment)), "churn_1_0a")
+    agent = _local_agent.start(program(tmp_path, code), Workspace._made("team", Client(from_environment), found), "churn_1_0a")
     while not out.exists():
         assert agent.failure() is None
         time.sleep(0.01)
@@ -87,6 +88,24 @@ def test_it_serves_one_run_in_a_session_of_its_own(tmp_path, monkeypatch):
 def test_a_token_that_was_not_used_for_this_server_is_not_handed_on(tmp_path, monkeypatch):
     _, environment, _ = started(tmp_path, monkeypatch, False)
     assert "KLUIS_TOKEN" not in environment
+
+
+def test_a_login_given_in_the_call_goes_along_and_no_other(tmp_path, monkeypatch):
+    _, environment, _ = started(tmp_path, monkeypatch, True, {"login": {"KLUIS_CLIENT_ID": "0a", "KLUIS_CLIENT_SECRET": "hunter3"}})
+    assert (environment["KLUIS_CLIENT_ID"], environment["KLUIS_CLIENT_SECRET"]) == ("0a", "hunter3")
+    assert "KLUIS_TOKEN" not in environment
+
+
+def test_letting_go_of_an_agent_warns_of_nothing(tmp_path):
+    # The object is part of a cycle, as in a traceback that is kept: what is collected first is nobody's choice.
+    path = program(tmp_path, "import time\ntime.sleep(0.5)")
+    held = [_local_agent.start(path, Workspace._made("team", Client(True)), "churn_1_0a")]
+    process = held[0]._process
+    held.append(held)
+    pid = process.pid
+    del held, process
+    gc.collect()
+    assert os.waitpid(pid, 0)[0] == pid
 
 
 def test_a_program_that_can_not_be_started_is_said(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import kluis
@@ -15,10 +16,10 @@ from kluis.exceptions import NotFound, Unauthenticated
 from kluis.workspace import _connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from kluis._native import Client
 
+#: The login of a process that is part of a run: the run itself.
+_THE_RUN: Mapping[str, str] = {"": ""}
 _OURS = os.path.join(".kluis", "config.json")
 #: Where Azure ML's client looks in each folder, and for which names.
 _FOLDERS, _NAMES = (".azureml", "aml_config", ""), ("config.json", "project.json")
@@ -115,25 +116,39 @@ def from_config(path: str | os.PathLike[str] | None, file_name: str | None, auth
 @azure_errors
 def open_workspace(name: str | None, auth: object, start: str | None = None) -> kluis.Workspace:
     """The workspace, by whatever way of signing in was given; ``None`` is what the configuration names."""
-    if auth is not None and isinstance(auth, AbstractAuthentication) and auth._login() is None:
+    login = _login(auth)
+    if login is _THE_RUN:
         return _of_the_run(name)
-    client, found = connect(auth, name, start)
+    client, found = _client(auth, login, name, start)
     try:
         return kluis.Workspace._open(client, found)
     except NotFound as error:
-        raise WorkspaceException(f"{error.message} (as asked of {client.address})") from error
+        raise WorkspaceException(f"{found['workspace']}, asked of {client.address}: {error.message}") from error
 
 
 @azure_errors
-def connect(auth: object, name: str | None = None, start: str | None = None) -> tuple[Client, dict[str, Any]]:
+def connect(auth: object, name: str | None = None) -> tuple[Client, dict[str, Any]]:
     """A client of the server, signed in by the way that was given."""
-    login = None
-    if isinstance(auth, AbstractAuthentication):
-        login = auth._login()
-    elif auth is not None:
+    login = _login(auth)
+    if login is _THE_RUN:
+        raise UserErrorException("a run reaches its own workspace only, and makes and lists none")
+    return _client(auth, login, name, None)
+
+
+def _login(auth: object) -> Mapping[str, str] | None:
+    if auth is None:
+        return None
+    if not isinstance(auth, AbstractAuthentication):
         raise UserErrorException(
             f"auth is a {type(auth).__name__}; it takes an object of azureml.core.authentication, or nothing for the default login"
         )
+    login = auth._login()
+    return _THE_RUN if login is None else login
+
+
+def _client(
+    auth: object, login: Mapping[str, str] | None, name: str | None, start: str | None
+) -> tuple[Client, dict[str, Any]]:
     try:
         return _connect(start=start or _our_file(), workspace=name, login=login)
     except Unauthenticated as error:

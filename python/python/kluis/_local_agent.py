@@ -10,11 +10,10 @@ import sysconfig
 from typing import TYPE_CHECKING
 
 from .exceptions import UserErrorException
+from .workspace import _CREDENTIALS
 
 if TYPE_CHECKING:
     from .workspace import Workspace
-
-_CREDENTIALS = ("KLUIS_TOKEN", "KLUIS_CLIENT_ID", "KLUIS_CLIENT_SECRET")
 
 
 def executable() -> str:
@@ -59,10 +58,14 @@ class LocalAgent:
             said = ""
         return f"the agent on this machine ended with code {code}: {said or 'it said nothing'} ({self._log})"
 
+
+class _Detached(subprocess.Popen[bytes]):
+    """Let go of, not forgotten: the agent goes on, and there is nothing to warn of."""
+
     def __del__(self) -> None:
-        # Let go of, not forgotten: the agent goes on, and there is nothing to warn of.
-        if self._process.poll() is None:
-            self._process.returncode = 0
+        # The object's end asks once more, so that an agent that is done is no zombie.
+        if getattr(self, "_child_created", False):
+            self.poll()
 
 
 def start(program: str, workspace: Workspace, run_id: str) -> LocalAgent:
@@ -74,7 +77,7 @@ def start(program: str, workspace: Workspace, run_id: str) -> LocalAgent:
     try:
         os.makedirs(os.path.dirname(state), mode=0o700, exist_ok=True)
         with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as said:
-            process = subprocess.Popen(
+            process = _Detached(
                 command,
                 cwd="/",
                 env=_environment(workspace),
@@ -102,9 +105,12 @@ def _environment(workspace: Workspace) -> dict[str, str]:
         environment["KLUIS_CONFIG_DIR"] = os.path.abspath(environment["KLUIS_CONFIG_DIR"])
     # Naming the address in the environment makes it one that a token from the environment is sent to. So that token goes
     # along only when it is what was used for this very address.
-    if not workspace._client.credential_from_environment:
+    login = workspace._found.get("login")
+    if login is not None or not workspace._client.credential_from_environment:
         for name in _CREDENTIALS:
             environment.pop(name, None)
+        # A login that was given in the call, and not by the environment, goes along the same way.
+        environment.update(login or {})
     environment["KLUIS_ADDR"] = workspace.address
     environment["KLUIS_WORKSPACE"] = workspace.name
     environment["KLUIS_CA_SHA256"] = workspace._client.ca_sha256

@@ -345,7 +345,7 @@ def _connect(
             f"the login that was given was not used: it is only sent to an address given in KLUIS_ADDR or in the call, and "
             f"{client.address} was found in a file"
         )
-    return client, found
+    return client, found if login is None else {**found, "login": dict(login)}
 
 
 def _azure(subscription_id: str | None, resource_group: str | None) -> dict[str, Any]:
