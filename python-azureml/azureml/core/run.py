@@ -620,14 +620,14 @@ class _OfflineRun:
 
     def upload_files(
         self,
-        names: Sequence[str],
+        name: Sequence[str],
         paths: Sequence[str],
         return_artifacts: bool = False,
         timeout_seconds: float | None = None,
         datastore_name: str | None = None,
     ) -> None:
         """Prints what it would have done."""
-        print(f"Attempted to track files {names} at {paths} with timeout {timeout_seconds}s")
+        print(f"Attempted to track files {name} at {paths} with timeout {timeout_seconds}s")
 
     def upload_folder(self, name: str, path: Any, datastore_name: str | None = None) -> None:
         """Prints what it would have done."""
