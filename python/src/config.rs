@@ -47,6 +47,7 @@ pub(crate) fn connect<'py>(
     let (client, found) = py.detach(|| find(&start, environment, &flags))?;
     let echo = PyDict::new(py);
     echo.set_item("workspace", found.workspace)?;
+    echo.set_item("compute", found.compute)?;
     echo.set_item("file", found.file)?;
     echo.set_item("subscription_id", found.subscription_id)?;
     echo.set_item("resource_group", found.resource_group)?;
@@ -67,6 +68,7 @@ pub(crate) fn write_config(directory: PathBuf, address: &str, ca_sha256: &str, w
 #[derive(Default)]
 struct Found {
     workspace: Option<String>,
+    compute: Option<String>,
     file: Option<PathBuf>,
     subscription_id: Option<String>,
     resource_group: Option<String>,
@@ -77,12 +79,13 @@ fn find(start: &Path, environment: Environment, flags: &Flags) -> Result<(Client
     let project = project_at(start)?;
     let user = UserFile::load(&folder)?;
     let credentials = Credentials::load(&folder).map_err(ConfigError::from)?;
-    let Resolved { server, source, login, workspace, .. } =
+    let Resolved { server, source, login, workspace, compute } =
         resolve(flags, &environment, project.as_ref(), &user, &credentials)?;
     let client = Client::new(server, source, login, environment.token.is_some_and(|t| !t.is_empty()))?;
     let azure = project.as_ref().and_then(|p| p.azure.clone()).unwrap_or_default();
     let found = Found {
         workspace: workspace.map(|w| w.to_string()),
+        compute: compute.map(|c| c.to_string()),
         file: project.map(|p| p.path),
         subscription_id: azure.subscription_id,
         resource_group: azure.resource_group,

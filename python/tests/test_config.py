@@ -44,6 +44,14 @@ def test_our_file_is_found_from_below_and_wins_over_azures(login, tmp_path):
     assert client.credential_from_environment is False
 
 
+def test_the_projects_compute_target_wins_over_the_users(login):
+    write(login / "config.json", {"compute": "of-the-user"})
+    write(".kluis/config.json", {"address": "https://127.0.0.1:9", "workspace": "w", "ca_sha256": PIN})
+    assert connect()[1]["compute"] == "of-the-user"
+    write(".kluis/config.json", {"address": "https://127.0.0.1:9", "workspace": "w", "ca_sha256": PIN, "compute": "of-the-project"})
+    assert connect()[1]["compute"] == "of-the-project"
+
+
 def test_azures_file_gives_the_workspace_and_its_names_are_echoed(login):
     write("config.json", {"subscription_id": "s", "resource_group": "g", "workspace_name": "theirs"})
     client, found = connect(KLUIS_ADDR="127.0.0.1:9")

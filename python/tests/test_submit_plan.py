@@ -24,6 +24,32 @@ def plan(**keywords):
     return _submit.plan(ScriptRunConfig(source_directory="src", **{"script": "train.py", **keywords}))
 
 
+def test_a_target_of_the_configuration_counts_where_nothing_is_said():
+    say_nothing = ScriptRunConfig("src", "train.py")
+    assert _submit.plan(say_nothing, "gpu-box")["compute"] == "gpu-box"
+    assert _submit.plan(say_nothing, None)["compute"] == "local"
+    for said in ({"compute_target": "local"}, {"run_config": RunConfiguration()}):
+        assert _submit.plan(ScriptRunConfig("src", "train.py", **said), "gpu-box")["compute"] == "local"
+    assert _submit.plan(ScriptRunConfig("src", "train.py", compute_target="other"), "gpu-box")["compute"] == "other"
+
+
+def test_references_name_secrets_of_this_workspace():
+    config = ScriptRunConfig(
+        "src", "train.py", secrets=["secret://Team/Db", "db"], secret_env={"T": "secret://team/token"}, secret_files={"k": "secret://team/key"}
+    )
+    body = _submit.plan(config, None, "team")
+    assert body["secrets"] == ["Db", "token", "key"]
+    assert (body["secret_env"], body["secret_files"]) == ({"T": "token"}, {"k": "key"})
+
+
+@pytest.mark.parametrize("bad", ["secret://other/hunter2", "secret://team/hunter2@" + "a" * 32, "secret://hunter2", "secret://team/", "secret:///hunter2"])
+def test_other_references_are_refused_and_not_repeated(bad):
+    for said in ({"secrets": [bad]}, {"secret_env": {"V": bad}}, {"secret_files": {"f": bad}}):
+        with pytest.raises(UserErrorException) as refused:
+            _submit.plan(ScriptRunConfig("src", "train.py", **said), None, "team")
+        assert "hunter2" not in str(refused.value)
+
+
 def test_a_script_with_its_arguments_as_text():
     body = plan(arguments=["--lr", 0.1, "--n", 3, pathlib.Path("p")])
     assert body["program"] == {"script": {"path": "train.py", "arguments": ["--lr", "0.1", "--n", "3", "p"]}}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .experiment import Experiment
 
 _noted_undeclared = False
+_REFERENCE = "secret://"
 
 #: The options that an engine takes, by name, with what each does. Compute targets are served by the process engine, which
 #: takes none.
@@ -33,7 +34,8 @@ def submit(experiment: Experiment, config: ScriptRunConfig, tags: Mapping[str, s
     """Submits one run."""
     if not isinstance(config, ScriptRunConfig):
         raise TypeError(f"submit takes a ScriptRunConfig, not a {type(config).__name__}")
-    body = plan(config)
+    workspace = experiment.workspace
+    body = plan(config, workspace._found.get("compute"), workspace.name)
     local = body["compute"].lower() == "local"
     agent = _local_agent.executable() if local else ""
     body["experiment"] = experiment.name
@@ -41,7 +43,6 @@ def submit(experiment: Experiment, config: ScriptRunConfig, tags: Mapping[str, s
     # Chosen here, so that a submission whose answer was lost can be repeated and stays one run.
     body["run"] = f"{experiment.name[:230]}_{int(time.time())}_{secrets.token_hex(4)}"
 
-    workspace = experiment.workspace
     body["snapshot"] = workspace._client.snapshot_upload(
         workspace.name, os.path.abspath(config.source_directory), config.keep_links, tempfile.gettempdir()
     )
@@ -59,11 +60,16 @@ def submit(experiment: Experiment, config: ScriptRunConfig, tags: Mapping[str, s
     return run
 
 
-def plan(config: ScriptRunConfig) -> dict[str, Any]:
-    """The submission's body as far as the configuration decides it. Refuses what can not work, before anything is sent."""
+def plan(config: ScriptRunConfig, default_compute: str | None = None, workspace: str | None = None) -> dict[str, Any]:
+    """The submission's body as far as the configuration decides it. Refuses what can not work, before anything is sent.
+
+    ``default_compute`` is what the project's or the user's file names: it counts where the submission says nothing.
+    """
     shared = config.run_config or RunConfiguration()
     _refuse_what_is_not_there(shared, config)
-    compute = config.compute_target if config.compute_target is not None else shared.target
+    compute = config.compute_target
+    if compute is None:
+        compute = default_compute if config.run_config is None else shared.target
     compute = str(getattr(compute, "name", compute) or "local")
     environment = config.environment or shared.environment
     duration = config.max_run_duration_seconds
@@ -75,7 +81,7 @@ def plan(config: ScriptRunConfig) -> dict[str, Any]:
         "environment": text_variables({**shared.environment_variables, **environment.environment_variables}),
     }
     _add_environment(body, environment, compute.lower() == "local")
-    _add_secrets(body, config)
+    _add_secrets(body, config, workspace)
     return body
 
 
@@ -162,19 +168,40 @@ def _conda_interpreter(name: str, local: bool) -> str:
     )
 
 
-def _add_secrets(body: dict[str, Any], config: ScriptRunConfig) -> None:
+def _add_secrets(body: dict[str, Any], config: ScriptRunConfig, workspace: str | None) -> None:
     if isinstance(config.secrets, str):
         raise UserErrorException("secrets must be a list of names")
-    delivered = [*(config.secret_env or {}).values(), *(config.secret_files or {}).values()]
-    if config.secrets is None and not delivered:
+    env = {key: _named(name, workspace) for key, name in (config.secret_env or {}).items()}
+    files = {key: _named(name, workspace) for key, name in (config.secret_files or {}).items()}
+    if config.secrets is None and not env and not files:
         return
     # Names are compared without regard to case; the first spelling stays.
     declared: dict[str, str] = {}
-    for name in [*(config.secrets or ()), *delivered]:
+    for name in [*(_named(name, workspace) for name in config.secrets or ()), *env.values(), *files.values()]:
         declared.setdefault(name.lower(), name)
     body["secrets"] = list(declared.values())
-    body["secret_env"] = dict(config.secret_env or {})
-    body["secret_files"] = dict(config.secret_files or {})
+    body["secret_env"], body["secret_files"] = env, files
+
+
+def _named(text: str, workspace: str | None) -> str:
+    """A secret as named in a submission: its name, or ``secret://WORKSPACE/NAME`` of the workspace that it is made in.
+
+    As on the command line, another workspace and a version are refused, and the text is not repeated: a value may have got
+    into a name's place.
+    """
+    if not text.startswith(_REFERENCE):
+        return text
+    of, slash, name = text[len(_REFERENCE) :].partition("/")
+    if not slash or not of or not name:
+        raise UserErrorException("a reference to a secret looks like secret://WORKSPACE/NAME")
+    if "@" in name:
+        raise UserErrorException("a run reads the version that is current at its first read: leave @VERSION out of the reference")
+    if workspace is not None and of.lower() != workspace.lower():
+        raise UserErrorException(
+            f"a reference names a secret of another workspace than {workspace}, where the run is submitted: a run reads its own "
+            "workspace's"
+        )
+    return name
 
 
 def _refuse_what_is_not_there(shared: RunConfiguration, config: ScriptRunConfig) -> None:

@@ -20,8 +20,10 @@ class ScriptRunConfig:
 
     - ``source_directory`` is packed as the run's snapshot; ``script`` lies in it, with ``arguments``; or ``command`` is
       run instead (a text goes through ``sh``, a list is taken as it is).
-    - ``compute_target``: a name; ``None`` or ``"local"`` is this machine.
-    - ``secrets``: the names that the run may read. ``None``: whatever its submitter may read.
+    - ``compute_target``: a name; ``"local"`` is this machine. ``None`` is what ``run_config`` says, else the ``compute`` of the
+      project's or the user's file (``kluis compute use``), else this machine.
+    - ``secrets``: the names that the run may read, or references ``secret://WORKSPACE/NAME`` of the workspace that it is
+      submitted to. ``None``: whatever its submitter may read.
     - ``secret_env``: variable to secret; ``secret_files``: path, in the run's private folder of secrets, to secret. Both
       declare the secret too. They are for programs that can read a password in no other way.
     - ``resources``: ``gpus``, ``cpus``, ``memory`` (``"16GiB"``), ``time`` (``"2h"``); ``max_run_duration_seconds`` wins
