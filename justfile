@@ -21,7 +21,7 @@ lint:
 snap:
     KLUIS_ACCEPT=1 INSTA_UPDATE=always TRYCMD=overwrite cargo test --workspace
 
-# Build the wheel `kluis` with its executables.
+# Build the wheels: `kluis` with its executables, and `kluis-azureml`.
 wheel:
     ./scripts/wheel.sh
 

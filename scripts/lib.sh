@@ -99,3 +99,5 @@ need_cargo() {
 }
 
 SYSTEM_PACKAGES=(build-essential bubblewrap iproute2 postgresql python3-venv)
+# What builds the wheels: the compiled one, and the pure one (whose pyproject.toml says the same).
+BUILD_PACKAGES=('maturin>=1.16,<2' 'hatchling>=1.27,<2')

@@ -8,4 +8,4 @@ need_cargo
 apt_packages "${SYSTEM_PACKAGES[@]}"
 python=$(default_python)
 [ -n "$python" ] || die "no Python between 3.9 and 3.13 was found"
-venv .venv "$python" 'maturin>=1.16,<2'
+venv .venv "$python" "${BUILD_PACKAGES[@]}"
