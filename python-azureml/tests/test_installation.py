@@ -10,8 +10,21 @@ import sys
 import azureml
 import pytest
 from azureml._kluis.beside import check
+from up import Up
 
 ROOT = pathlib.Path(__file__).parents[2]
+
+FLOW = """
+from azureml.core import Experiment, ScriptRunConfig, Workspace
+
+ws = Workspace.get("default")
+ws.get_default_keyvault().set_secret("alone", "hunter2-and-more")
+open("train.py", "w").write(
+    "from azureml.core import Run\\nrun = Run.get_context(allow_offline=False)\\nrun.log('n', len(run.get_secret('alone')))\\n"
+)
+run = Experiment(ws, "wheels").submit(ScriptRunConfig(".", "train.py", secrets=["alone"]))
+print(run.wait_for_completion()["status"], run.get_metrics())
+"""
 
 
 def python(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
@@ -80,3 +93,21 @@ def test_the_real_one_installed_last_is_told_by_what_it_loads():
     ]
     with pytest.raises(ImportError, match="keep one"):
         found.load()
+
+
+def test_both_wheels_alone_are_enough(tmp_path):
+    """In a fresh environment, by its name, with nothing from anywhere else and nothing said in variables of ours."""
+    dist = ROOT / "dist"
+    if len(list(dist.glob("kluis*.whl"))) < 2:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("NO WHEEL: scripts/wheel.sh builds them")
+    binaries = tmp_path / "venv" / "bin"
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    pip = [str(binaries / "python"), "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
+    subprocess.run([*pip, "--no-index", "--find-links", str(dist), "kluis-azureml"], check=True)
+    with Up(str(binaries / "kluis"), tmp_path) as server:
+        clean = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(tmp_path)}
+        environment = {**clean, "KLUIS_CONFIG_DIR": server.variables["KLUIS_CONFIG_DIR"]}
+        done = subprocess.run(
+            [str(binaries / "python"), "-c", FLOW], env=environment, cwd=tmp_path, capture_output=True, timeout=120, check=False, text=True
+        )
+    assert done.stdout == "Completed {'n': 16}\n", done.stderr
