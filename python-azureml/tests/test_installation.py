@@ -104,10 +104,11 @@ def test_both_wheels_alone_are_enough(tmp_path):
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
     pip = [str(binaries / "python"), "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
     subprocess.run([*pip, "--no-index", "--find-links", str(dist), "kluis-azureml"], check=True)
+    (tmp_path / "project").mkdir()
     with Up(str(binaries / "kluis"), tmp_path) as server:
         clean = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(tmp_path)}
         environment = {**clean, "KLUIS_CONFIG_DIR": server.variables["KLUIS_CONFIG_DIR"]}
         done = subprocess.run(
-            [str(binaries / "python"), "-c", FLOW], env=environment, cwd=tmp_path, capture_output=True, timeout=120, check=False, text=True
+            [str(binaries / "python"), "-c", FLOW], env=environment, cwd=tmp_path / "project", capture_output=True, timeout=120, check=False, text=True
         )
     assert done.stdout == "Completed {'n': 16}\n", done.stderr
