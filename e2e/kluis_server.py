@@ -44,10 +44,16 @@ class Server:
 
     # Its life.
 
+    def command(self, *words: str, cwd: pathlib.Path) -> list[str]:
+        """How a program is started so that it sees this server."""
+        del cwd
+        return list(words)
+
     def start(self) -> "Server":
+        up = [KLUIS, "up", "--data", str(self.data), "--listen", self.listen, *self.options]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [KLUIS, "up", "--data", str(self.data), "--listen", self.listen, *self.options],
+                self.command(*up, cwd=pathlib.Path.cwd()),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -99,11 +105,12 @@ class Server:
         env: typing.Optional[dict[str, str]] = None,
         timeout: float = 120,
     ) -> subprocess.CompletedProcess:
+        cwd = cwd or self.home
         return subprocess.run(
-            [KLUIS, *args],
+            self.command(KLUIS, *args, cwd=cwd),
             input=stdin if stdin is not None else b"",
             capture_output=True,
-            cwd=cwd or self.home,
+            cwd=cwd,
             env=self.environment(**(env or {})),
             timeout=timeout,
             check=False,

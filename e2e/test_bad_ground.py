@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from conftest import need
 from kluis_server import KLUIS, Refused, Server
+from needs import need
 
 
 def up(server, *options, data=None):

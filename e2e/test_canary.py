@@ -19,8 +19,8 @@ import urllib.parse
 
 import pytest
 
-from conftest import need
 from kluis_server import Refused, Server, canary, wait_for
+from needs import need
 
 WORKSPACE = "/api/v1/workspaces/default"
 

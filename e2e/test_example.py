@@ -11,8 +11,8 @@ import tempfile
 
 import pytest
 
-from conftest import need
 from kluis_server import free_port
+from needs import need
 
 EXAMPLE = pathlib.Path(__file__).parent.parent / "examples" / "train_from_postgres"
 

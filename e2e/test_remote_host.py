@@ -15,8 +15,8 @@ import tempfile
 
 import pytest
 
-from conftest import need
 from kluis_server import Server, wait_for
+from needs import need
 from test_example import EXAMPLE, Postgres
 
 HERE, THERE = "198.51.100.1", "198.51.100.2"  # TEST-NET-2, inside namespaces that this test makes

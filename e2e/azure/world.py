@@ -1,0 +1,140 @@
+"""`kluis up` in a network without a way out, and what stands around it: a service principal, the environment that
+`kluis azure env` prints, and the interpreters that have the real packages.
+
+The server and its runs see the machine's own hosts file, in which no vault is named. Programs on the "laptop" see one that names
+the vault, as `kluis up` tells its user to.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import threading
+import typing
+import urllib.parse
+
+from kluis_server import KLUIS, Server
+from needs import need
+from network import Network
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parent.parent
+DRIVERS = HERE / "drivers"
+SDK_V1 = HERE / "sdk_v1"
+NODE_MODULES = HERE / "node_modules"
+
+
+def interpreter(name: str) -> pathlib.Path:
+    """The Python of .venvs/NAME, which ./test makes."""
+    python = ROOT / ".venvs" / name / "bin" / "python"
+    need(python.exists(), f"{python} (scripts/azure.sh makes it)")
+    return python
+
+
+def node() -> str:
+    need((NODE_MODULES / ".installed").exists(), f"{NODE_MODULES} (scripts/azure.sh makes it)")
+    return "node"
+
+
+class World(Server):
+    def __init__(self, home: pathlib.Path, network: Network) -> None:
+        super().__init__(home)
+        self.network = network
+        self.client_id = self.client_secret = ""
+
+    def command(self, *words: str, cwd: pathlib.Path) -> list[str]:
+        return self.network.command(*words, cwd=cwd)
+
+    def __enter__(self) -> "World":
+        super().__enter__()
+        try:
+            self.client_id, self.client_secret = self.service_principal("ci", "contributor")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def service_principal(self, name: str, role: str) -> tuple[str, str]:
+        """A new one with this role in the workspace: its client id and secret."""
+        self.ok("admin", "principal", "create", name)
+        self.ok("workspace", "member", "add", name, "--role", role)
+        made = self.json("admin", "client-secret", name)
+        return made["client_id"], made["client_secret"]
+
+    # What a user has in the shell.
+
+    def shell(
+        self, *options: str, base: typing.Optional[dict[str, str]] = None, cwd: typing.Optional[pathlib.Path] = None
+    ) -> dict[str, str]:
+        """The environment after `eval "$(kluis azure env ...)"`, in a shell that had no such variables before."""
+        mine = {"PATH", "HOME", "USER", "LANG", "TMPDIR"}
+        env = {k: v for k, v in os.environ.items() if k in mine}
+        env.update({"KLUIS_CONFIG_DIR": str(self.config), "XDG_STATE_HOME": str(self.home / "state"), **(base or {})})
+        program = 'set -e; printed=$("$0" azure env "$@"); eval "$printed"; env -0'
+        done = subprocess.run(
+            self.command("sh", "-c", program, KLUIS, *options, cwd=cwd or self.home),
+            env=env,
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        return dict(line.split("=", 1) for line in done.stdout.decode().split("\0") if line)
+
+    @property
+    def vault_host(self) -> str:
+        return typing.cast(str, urllib.parse.urlsplit(self.shell()["KLUIS_VAULT_URL"]).hostname)
+
+    def on_laptop(self, *words: str, env: dict[str, str], cwd: typing.Optional[pathlib.Path] = None, seconds: float = 120) -> list[dict]:
+        """A program on the laptop: its JSON lines."""
+        command = self.network.command(*words, cwd=cwd or self.home, hosts=[self.vault_host])
+        done = subprocess.run(command, env=env, capture_output=True, stdin=subprocess.DEVNULL, timeout=seconds, check=False)
+        assert done.returncode == 0, done.stderr.decode()[-4000:] + done.stdout.decode()[-2000:]
+        return json_lines(done.stdout.decode())
+
+    def started_on_laptop(self, *words: str, env: dict[str, str]) -> "Spoken":
+        return Spoken(self.network.command(*words, cwd=self.home, hosts=[self.vault_host]), env)
+
+
+class Spoken:
+    """A program that is asked by a line and answers with a JSON line."""
+
+    def __init__(self, command: list[str], env: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.errors: list[str] = []
+        threading.Thread(target=lambda: self.errors.extend(self.process.stderr), daemon=True).start()  # type: ignore[arg-type]
+
+    def hear(self) -> dict:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, "".join(self.errors)
+        return json.loads(line)
+
+    def ask(self) -> dict:
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.hear()
+
+    def rest(self, seconds: float = 120) -> list[dict]:
+        """What it says until its end, which is a good one."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.close()
+        said = self.process.stdout.read()
+        assert self.process.wait(timeout=seconds) == 0, "".join(self.errors)
+        return json_lines(said)
+
+    def __enter__(self) -> "Spoken":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def json_lines(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
