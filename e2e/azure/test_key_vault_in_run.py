@@ -10,7 +10,11 @@ from test_key_vault import CLIENTS, driver
 from world import DRIVERS, interpreter
 
 VALUE = canary()
-CREDENTIALS = {"managed-identity": "`ManagedIdentityCredential`", "default": "`DefaultAzureCredential`"}
+CREDENTIALS = {
+    "managed-identity-app-service": "`ManagedIdentityCredential`",
+    "managed-identity": "`ManagedIdentityCredential`, Azure ML's variables alone",
+    "default": "`DefaultAzureCredential`",
+}
 IN_RUN = {client: f"In a run, {heading}" for client, heading in CLIENTS.items()}
 EXPECTED = {
     "get": "works",

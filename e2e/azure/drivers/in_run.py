@@ -1,12 +1,16 @@
-"""Runs in a run: each client as each credential, one after another, with a line before each that says which."""
+"""Runs in a run: each client as each credential, one after another, with a line before each that says which. Scripts that know no
+other identity than that of a machine of Azure ML are tried by taking App Service's variables away, which clients look at first."""
 
 import json
+import os
 import subprocess
 import sys
 
-clients = json.loads(sys.argv[1])
-for client, words in clients.items():
-    for credential in ("managed-identity", "default"):
+APP_SERVICE = ("IDENTITY_ENDPOINT", "IDENTITY_HEADER")
+
+for client, words in json.loads(sys.argv[1]).items():
+    for credential in ("managed-identity-app-service", "managed-identity", "default"):
         print(json.dumps({"client": client, "credential": credential}), flush=True)
-        end = [credential, "--run", "declared"] if client != "javascript" else [credential, "declared"]
-        subprocess.run([*words, *end], check=False)
+        env = {k: v for k, v in os.environ.items() if credential != "managed-identity" or k not in APP_SERVICE}
+        declared = ["declared"] if client == "javascript" else ["--run", "declared"]
+        subprocess.run([*words, credential.removesuffix("-app-service"), *declared], env=env, check=False)
