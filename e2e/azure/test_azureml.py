@@ -44,10 +44,9 @@ def on_laptop(world, tmp_path, credential):
     (project / ".azureml" / "config.json").write_text(SEED)
     (project / "project").mkdir()
     (project / "project" / "train.py").write_text((SDK_V1 / "train.py").read_text())
-    base = {"HOME": str(tmp_path), "PATH": f"{pathlib.Path(KLUIS).parent}:{os.environ['PATH']}"}
-    if credential == "service-principal":
-        base |= {"AZURE_CLIENT_ID": world.client_id, "AZURE_CLIENT_SECRET": world.client_secret}
-    return project, world.shell(base=base, cwd=project)
+    path = f"{pathlib.Path(KLUIS).parent}:{os.environ['PATH']}"
+    client = world.client if credential == "service-principal" else None
+    return project, world.shell(client, cwd=project, HOME=str(tmp_path), PATH=path)
 
 
 def run_of(world, tmp_path, python, script, *options, compute="local"):

@@ -20,7 +20,7 @@ OPERATIONS = [
 # What is tried, by the name that drivers/credentials knows, and the column of the table.
 CREDENTIALS = {
     "client-secret-adfs": "`ClientSecretCredential`, tenant `adfs`",
-    "client-secret-tenant": "`ClientSecretCredential`, our tenant, `disable_instance_discovery`",
+    "client-secret-tenant": "`ClientSecretCredential`, another tenant, `disable_instance_discovery`",
     "environment": "`EnvironmentCredential`",
     "workload-identity": "`WorkloadIdentityCredential`",
     "managed-identity": "`ManagedIdentityCredential`, Azure ML's variables",
@@ -28,6 +28,8 @@ CREDENTIALS = {
     "default": "`DefaultAzureCredential`",
     "device-code": "`DeviceCodeCredential`",
 }
+# What stands in a script that was made for Azure.
+OLD_TENANT = "72f988bf-0000-4000-8000-2d7cd011db47"
 
 
 def columns(client):
@@ -43,13 +45,23 @@ def driver(client, name):
     return words + ["--aio"] if client == "aio" else words
 
 
-def environment(world, credential):
-    """The shell of somebody who uses this credential."""
-    if credential == "managed-identity":
-        return world.shell("--msi")
-    if credential == "managed-identity-app-service":
-        return world.shell("--app-service")
-    return world.shell(base={"AZURE_CLIENT_ID": world.client_id, "AZURE_CLIENT_SECRET": world.client_secret})
+def environment(world, credential, client=None):
+    """The shell of somebody who uses this credential: their own login, or a service principal's."""
+    if credential == "device-code":
+        return world.shell() | {"DEVICE_CLIENT_ID": "any", "DEVICE_TENANT": "adfs"}
+    if credential in ("managed-identity", "managed-identity-app-service"):
+        env = world.shell()
+        if credential == "managed-identity-app-service":
+            env["IDENTITY_ENDPOINT"], env["IDENTITY_HEADER"] = env.pop("MSI_ENDPOINT"), env.pop("MSI_SECRET")
+        return env
+    client = client or world.client
+    env = world.shell(client)
+    if credential == "workload-identity":
+        file = world.home / f"{client[0]}.token"
+        file.write_text(world.token_of(client))
+        env["AZURE_FEDERATED_TOKEN_FILE"] = str(file)
+        del env["AZURE_CLIENT_SECRET"]
+    return env | {"TENANT": OLD_TENANT}
 
 
 @pytest.mark.parametrize("credential", CREDENTIALS)
@@ -63,7 +75,7 @@ def test_every_operation_works(world, found, client, credential):
         with world.started_on_laptop(*words, env=env) as flow:
             prompt = flow.hear()["prompt"]
             assert prompt["uri"].startswith(world.address), prompt
-            world.ok("login", "--approve", prompt["code"])
+            world.ok("login", "approve", prompt["code"], "--yes")
             lines = flow.rest()
     else:
         lines = world.on_laptop(*words, env=env)

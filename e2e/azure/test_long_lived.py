@@ -8,14 +8,15 @@ from test_key_vault import driver, environment
 VALUE = canary()
 
 
-@pytest.mark.parametrize("credential", ["client-secret-adfs", "managed-identity"])
+@pytest.mark.parametrize("credential", ["client-secret-adfs", "workload-identity", "managed-identity"])
 @pytest.mark.parametrize("client", ["python", "javascript"])
 def test_it_survives_a_restart_and_ends_with_its_access(world, client, credential):
-    name = f"long-{client}-{credential}"
-    who = f"svc-{client}-{credential}"
+    name, who = f"long-{client}-{credential}", f"{client}-{credential}"
     world.ok("secret", "set", name, "-", stdin=VALUE.encode())
-    client_id, secret = world.service_principal(who, "contributor")
-    env = environment(world, credential, client_id, secret)
+    if credential == "managed-identity":
+        env = world.user(who, "contributor")
+    else:
+        env = environment(world, credential, world.service_principal(who, "contributor"))
     with world.started_on_laptop(*driver(client, "long_lived"), credential, name, env=env) as living:
         assert living.ask() == {"value": VALUE}
         world.stop()

@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 import threading
 import typing
 import urllib.parse
@@ -42,7 +43,7 @@ class World(Server):
     def __init__(self, home: pathlib.Path, network: Network) -> None:
         super().__init__(home)
         self.network = network
-        self.client_id = self.client_secret = ""
+        self.client = ("", "")
 
     def command(self, *words: str, cwd: pathlib.Path) -> list[str]:
         return self.network.command(*words, cwd=cwd)
@@ -50,7 +51,7 @@ class World(Server):
     def __enter__(self) -> "World":
         super().__enter__()
         try:
-            self.client_id, self.client_secret = self.service_principal("ci", "contributor")
+            self.client = self.service_principal("ci", "contributor")
         except BaseException:
             self.__exit__()
             raise
@@ -63,39 +64,60 @@ class World(Server):
         made = self.json("admin", "client-secret", name)
         return made["client_id"], made["client_secret"]
 
+    def user(self, name: str, role: str) -> dict[str, str]:
+        """The shell of a new user with this role in the workspace."""
+        config = str(self.home / name)
+        self.ok("login", self.ok("admin", "invite", name, "--role", role).strip(), env={"KLUIS_CONFIG_DIR": config})
+        return self.shell(KLUIS_CONFIG_DIR=config)
+
+    def token_of(self, client: tuple[str, str]) -> str:
+        """What a service principal signs in to."""
+        program = (
+            "import json, sys; from kluis_server import Client\n"
+            "address, client, secret = json.load(sys.stdin)\n"
+            "body = {'client_id': client, 'client_secret': secret}\n"
+            "print(Client(address, None).call('POST', '/api/v1/login/client', body)['token'])\n"
+        )
+        done = subprocess.run(
+            self.command(sys.executable, "-c", program, cwd=HERE.parent),
+            input=json.dumps([self.address, *client]).encode(),
+            capture_output=True,
+            check=True,
+        )
+        return done.stdout.decode().strip()
+
     # What a user has in the shell.
 
     def shell(
-        self, *options: str, base: typing.Optional[dict[str, str]] = None, cwd: typing.Optional[pathlib.Path] = None
+        self, client: typing.Optional[tuple[str, str]] = None, cwd: typing.Optional[pathlib.Path] = None, **more: str
     ) -> dict[str, str]:
-        """The environment after `eval "$(kluis azure env ...)"`, in a shell that had no such variables before."""
-        mine = {"PATH", "HOME", "USER", "LANG", "TMPDIR"}
-        env = {k: v for k, v in os.environ.items() if k in mine}
-        env.update({"KLUIS_CONFIG_DIR": str(self.config), "XDG_STATE_HOME": str(self.home / "state"), **(base or {})})
-        program = 'set -e; printed=$("$0" azure env "$@"); eval "$printed"; env -0'
+        """The environment after `eval "$(kluis azure env)"`, for the login of this machine's user or for a service principal; with
+        nothing of Azure or Kluis before."""
+        env = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "USER", "LANG", "TMPDIR"}}
+        env |= {"KLUIS_CONFIG_DIR": str(self.config), "XDG_STATE_HOME": str(self.home / "state"), **more}
+        program = 'set -e; printed=$("$0" azure env "$@"); eval "$printed"; unset KLUIS_CLIENT_SECRET; env -0'
+        words = ["sh", "-c", program, KLUIS]
+        if client:
+            words += ["--client-id", client[0]]
+            env["KLUIS_CLIENT_SECRET"] = client[1]
         done = subprocess.run(
-            self.command("sh", "-c", program, KLUIS, *options, cwd=cwd or self.home),
-            env=env,
-            capture_output=True,
-            check=False,
-            timeout=60,
+            self.command(*words, cwd=cwd or self.home), env=env, capture_output=True, check=False, timeout=60
         )
         assert done.returncode == 0, done.stderr.decode()
         return dict(line.split("=", 1) for line in done.stdout.decode().split("\0") if line)
 
-    @property
-    def vault_host(self) -> str:
-        return typing.cast(str, urllib.parse.urlsplit(self.shell()["KLUIS_VAULT_URL"]).hostname)
+    def vault_host(self, env: dict[str, str]) -> str:
+        return typing.cast(str, urllib.parse.urlsplit(env["KLUIS_VAULT_URL"]).hostname)
 
     def on_laptop(self, *words: str, env: dict[str, str], cwd: typing.Optional[pathlib.Path] = None, seconds: float = 120) -> list[dict]:
         """A program on the laptop: its JSON lines."""
-        command = self.network.command(*words, cwd=cwd or self.home, hosts=[self.vault_host])
+        command = self.network.command(*words, cwd=cwd or self.home, hosts=[self.vault_host(env)])
         done = subprocess.run(command, env=env, capture_output=True, stdin=subprocess.DEVNULL, timeout=seconds, check=False)
         assert done.returncode == 0, done.stderr.decode()[-4000:] + done.stdout.decode()[-2000:]
         return json_lines(done.stdout.decode())
 
     def started_on_laptop(self, *words: str, env: dict[str, str]) -> "Spoken":
-        return Spoken(self.network.command(*words, cwd=self.home, hosts=[self.vault_host]), env)
+        return Spoken(self.network.command(*words, cwd=self.home, hosts=[self.vault_host(env)]), env)
 
 
 class Spoken:
