@@ -51,7 +51,7 @@ async fn set(
     let attributes = attributes(&given);
     let (name, value) = (given.name, required(given.value)?);
     let set = SetSecret { value, attributes, if_revision: None };
-    Ok(Json(document(app.secrets().set(&caller, &at.workspace, &name, &set).await?, None)))
+    Ok(Json(document(app.secrets().set(&caller, &at.workspace, &name, &set).await?.into(), None)))
 }
 
 /// All of them, or none.
@@ -73,7 +73,7 @@ async fn set_many(
 
 async fn read(State(app): State<App>, By(caller): By, Path(at): Path<At>) -> Result<Json<SecretDocument>> {
     let read = app.secrets().read(&caller, &at.workspace, &at.name, None).await;
-    let SecretValue { value, secret } = read.map_err(|error| not_found(error, &at.name))?;
+    let SecretValue { value, secret } = read.map_err(|error| not_found(error, &at.name))?.into();
     Ok(Json(document(secret, Some(value))))
 }
 
@@ -97,7 +97,7 @@ async fn list(
 ) -> Result<Json<SecretPage>> {
     let page = PageQuery { limit: None, after: asked.continuation_token };
     let listed = app.secrets().list(&caller, &at.workspace, &page).await?;
-    let value = listed.items.into_iter().map(|secret| ListedSecret { name: secret.name }).collect();
+    let value = listed.items.into_iter().map(|item| ListedSecret { name: item.secret.name }).collect();
     Ok(Json(Listed { value, continuation_token: listed.next }))
 }
 
