@@ -59,7 +59,7 @@ def site(server, tmp_path_factory):
     server.ok("workspace", "create", "team")
     server.ok("admin", "principal", "create", "ci")
     server.ok("workspace", "member", "add", "ci", "--role", "contributor", "--workspace", "team")
-    secret = server.json("admin", "client-secret", "ci")
+    secret = server.json("admin", "client-secret", "create", "ci")
     server.ok("compute", "create", "gpu-box")
     code = server.ok("admin", "invite", "--agent", "gpu-agent", "--compute", "gpu-box").split()[-1]
     home = tmp_path_factory.mktemp("agent")

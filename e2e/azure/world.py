@@ -61,7 +61,7 @@ class World(Server):
         """A new one with this role in the workspace: its client id and secret."""
         self.ok("admin", "principal", "create", name)
         self.ok("workspace", "member", "add", name, "--role", role)
-        made = self.json("admin", "client-secret", name)
+        made = self.json("admin", "client-secret", "create", name)
         return made["client_id"], made["client_secret"]
 
     def user(self, name: str, role: str) -> dict[str, str]:

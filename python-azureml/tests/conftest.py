@@ -83,7 +83,7 @@ def principal(signed_in: Up, project: str, monkeypatch: pytest.MonkeyPatch) -> P
     name = f"ci{os.urandom(4).hex()}"
     signed_in.cli("admin", "principal", "create", name)
     signed_in.cli("workspace", "member", "add", name, "--role", "contributor", "--workspace", project)
-    made = json.loads(signed_in.cli("admin", "client-secret", name, "--json"))
+    made = json.loads(signed_in.cli("admin", "client-secret", "create", name, "--json"))
     from kluis import Workspace
 
     client = Workspace.get(project)._client

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _RESOURCE = "https://management.core.windows.net/"
 _NO_TOKEN = (
     "requests to a Kluis server are signed in by its client. Where a program needs a token of its own, make one with `kluis "
-    "admin client-secret` and use TokenAuthentication or ServicePrincipalAuthentication"
+    "admin client-secret create` and use TokenAuthentication or ServicePrincipalAuthentication"
 )
 
 
