@@ -42,7 +42,8 @@ def once(python: str, code: str) -> tuple:
     if process.returncode != 0 or not line:
         lines = said.decode(errors="replace").strip().splitlines()
         # The error itself, without where it was raised.
-        raise RuntimeError(" ".join(lines[max((i for i, text in enumerate(lines) if text[:1].isalpha()), default=0) :])[:300] or "it said nothing")
+        last = max((i for i, text in enumerate(lines) if text[:1].isalpha()), default=0)
+        raise RuntimeError(" ".join(lines[last:])[:300] or "it said nothing")
     return seconds, int(line)
 
 
@@ -99,7 +100,8 @@ def outside(real: str, dropin: str, rounds: str) -> int:
         )  # fmt: skip
         try:
             assert server.stdout.readline().startswith(b"ready ")
-            subprocess.run([kluis, "secret", "set", "db-password", "--from-env", "BENCH_SECRET"], env=environment, check=True, capture_output=True)
+            setting = [kluis, "secret", "set", "db-password", "--from-env", "BENCH_SECRET"]
+            subprocess.run(setting, env=environment, check=True, capture_output=True)
             command = [dropin, os.path.abspath(__file__), "--inside", real, dropin, rounds]
             run = [kluis, "exec", "--secret", "db-password", "--", *command]
             return subprocess.run(run, env=environment, stdin=subprocess.DEVNULL, check=False, cwd=pathlib.Path(__file__).parent).returncode

@@ -53,7 +53,7 @@ def test_interactive_and_cli_are_the_stored_login_whatever_the_environment_holds
     monkeypatch.setenv("KLUIS_CLIENT_ID", principal.id)
     monkeypatch.setenv("KLUIS_CLIENT_SECRET", principal.secret)
     workspace = opened(project, auth)
-    assert f"Found workspace {workspace.name} at location {workspace.location}" == f"Found workspace {project} at location self-hosted"
+    assert f"Found workspace {workspace.name} at location {workspace.location}" == f"Found workspace {project} at location kluis"
     assert role(workspace) == OWNER
     assert role(opened(project)) == PRINCIPAL
     uses_its_vault(workspace)

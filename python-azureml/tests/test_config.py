@@ -116,7 +116,7 @@ def test_what_a_workspace_says_of_itself(project):
     workspace = Workspace.from_config()
     details = workspace.get_details()
     assert details["id"] == SCOPE.format("my-subscription-id", "my-ml-rg", project)
-    assert (details["name"], details["location"], details["role"]) == (project, "self-hosted", "owner")
+    assert (details["name"], details["location"], details["role"]) == (project, "kluis", "owner")
     assert [w.name for w in Workspace.list("s")[project]] == [project]
     assert Workspace.create(project, exist_ok=True) == workspace
     assert "server" in workspace.compute_targets and workspace.experiments == {}

@@ -39,7 +39,8 @@ def agent(signed_in, project, tmp_path, request):
 
 
 def run(signed_in, *command: str) -> str:
-    environment = {**signed_in.environment(), "PATH": f"{os.path.dirname(signed_in.program)}:{os.environ['PATH']}", "MY_SECRET": "hunter2-of-the-guide"}
+    path = f"{os.path.dirname(signed_in.program)}:{os.environ['PATH']}"
+    environment = {**signed_in.environment(), "PATH": path, "MY_SECRET": "hunter2-of-the-guide"}
     done = subprocess.run([*command], env=environment, capture_output=True, timeout=120, check=False, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -79,7 +79,8 @@ def test_the_real_one_in_the_same_folder_is_refused_and_both_ways_out_named(thei
 
 def test_the_real_one_elsewhere_is_warned_about(theirs):
     here = str(pathlib.Path(azureml.__path__[0]).parent)
-    done = python("-c", f"import sys; sys.path.insert(0, {here!r}); from azureml.core import Run; print('imported')", PYTHONPATH=str(theirs))
+    code = f"import sys; sys.path.insert(0, {here!r}); from azureml.core import Run; print('imported')"
+    done = python("-c", code, PYTHONPATH=str(theirs))
     assert done.stdout == "imported\n", done.stderr
     assert f"azureml-core is installed too, in {theirs}" in done.stderr and "pip uninstall azureml-core" in done.stderr
     assert "installed too" not in python("-c", "from azureml.core import Run").stderr
@@ -109,6 +110,7 @@ def test_both_wheels_alone_are_enough(tmp_path):
         clean = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(tmp_path)}
         environment = {**clean, "KLUIS_CONFIG_DIR": server.variables["KLUIS_CONFIG_DIR"]}
         done = subprocess.run(
-            [str(binaries / "python"), "-c", FLOW], env=environment, cwd=tmp_path / "project", capture_output=True, timeout=120, check=False, text=True
-        )
+            [str(binaries / "python"), "-c", FLOW],
+            env=environment, cwd=tmp_path / "project", capture_output=True, timeout=120, check=False, text=True,
+        )  # fmt: skip
     assert done.stdout == "Completed {'n': 16}\n", done.stderr

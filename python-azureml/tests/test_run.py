@@ -131,7 +131,11 @@ def test_a_failed_run_raises_activity_failed(experiment, tmp_path):
 
 def test_declared_secrets_narrow_the_run(experiment, tmp_path):
     experiment.workspace.get_default_keyvault().set_secrets({"a": "value-of-a", "b": "value-of-b"})
-    code = "import os\nfrom azureml.core import Run\nassert Run.get_context().get_secrets(['a', 'b']) == {'a': 'value-of-a', 'b': None}\nassert os.environ['A'] == 'value-of-a'\n"
+    code = (
+        "import os\nfrom azureml.core import Run\n"
+        "assert Run.get_context().get_secrets(['a', 'b']) == {'a': 'value-of-a', 'b': None}\n"
+        "assert os.environ['A'] == 'value-of-a'\n"
+    )
     run = experiment.submit(script(tmp_path, code, secret_env={"A": "a"}))
     assert run.wait_for_completion()["status"] == "Completed"
     with pytest.raises((ServiceException, UserErrorException)):

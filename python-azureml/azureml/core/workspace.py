@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: Said where nobody has named any: scripts build paths of them.
 _NO_SUBSCRIPTION, _NO_GROUP = "00000000-0000-0000-0000-000000000000", "kluis"
-_LOCATION = "self-hosted"
+_LOCATION = "kluis"
 _AUTHENTICATE = "who one is, is Kluis's own login: `kluis login`"
 
 
@@ -155,13 +155,13 @@ class Workspace:
 
     @property
     def location(self) -> str:
-        """``self-hosted``: a server of one's own has no region."""
+        """``kluis``: a server of one's own has no region."""
         return _LOCATION
 
     @property
     def sku(self) -> str:
-        """``basic``: there is one edition."""
-        return "basic"
+        """``Basic``: there is one edition."""
+        return "Basic"
 
     @property
     def tags(self) -> dict[str, str]:
