@@ -58,7 +58,7 @@ def test_the_way_to_a_secret_loads_nothing_that_it_does_not_need():
     loaded = json.loads(done.stdout.strip().replace("'", '"'))
     assert [name for name in loaded if name.split(".")[0] not in ("__future__", "azureml", "kluis")] == []
     assert [name for name in loaded if name.startswith("azureml")] == [
-        "azureml", "azureml._kluis", "azureml._kluis.beside", "azureml._kluis.calls", "azureml.core", "azureml.core.run",
+        "azureml", "azureml._kluis", "azureml._kluis.calls", "azureml.core", "azureml.core.run",
     ]  # fmt: skip
 
 

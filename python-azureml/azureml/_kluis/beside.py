@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: A folder that the real azureml-core has and this distribution has not.
+#: A folder that the real azureml-core has and this distribution has not; ``azureml/__init__.py`` looks for it too.
 _ONLY_THEIRS = "_base_sdk_common"
 
 BOTH = (
