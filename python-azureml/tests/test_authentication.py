@@ -59,13 +59,16 @@ def test_interactive_and_cli_are_the_stored_login_whatever_the_environment_holds
     uses_its_vault(workspace)
 
 
-def test_with_no_stored_login_interactive_names_the_way_to_one(project, principal, monkeypatch, tmp_path):
+@pytest.mark.parametrize("auth", [InteractiveLoginAuthentication(), AzureCliAuthentication()], ids=repr)
+@pytest.mark.parametrize("server_is_known", [True, False])
+def test_with_no_stored_login_the_way_to_one_is_named(project, principal, monkeypatch, tmp_path, auth, server_is_known):
     monkeypatch.setenv("KLUIS_CONFIG_DIR", str(tmp_path / "nothing"))
-    with pytest.raises(AuthenticationException, match="kluis login") as refused:
-        opened(project, InteractiveLoginAuthentication())
+    if not server_is_known:
+        monkeypatch.delenv("KLUIS_ADDR")
+        monkeypatch.delenv("KLUIS_CA_SHA256")
+    with pytest.raises(AuthenticationException, match="stored on this machine: .*kluis login") as refused:
+        opened(project, auth)
     assert isinstance(refused.value, UserErrorException)
-    with pytest.raises(AuthenticationException):
-        opened(project, AzureCliAuthentication())
 
 
 def test_a_service_principal(project, principal):

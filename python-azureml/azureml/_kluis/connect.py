@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import kluis
 from azureml._kluis.calls import azure_errors
-from azureml.core.authentication import AbstractAuthentication, InteractiveLoginAuthentication
+from azureml.core.authentication import AbstractAuthentication
 from azureml.exceptions import AuthenticationException, UserErrorException, WorkspaceException
-from kluis.exceptions import NotFound, Unauthenticated
+from kluis.exceptions import NotFound
+from kluis.exceptions import UserErrorException as Unconfigured
 from kluis.workspace import _connect
 
 if TYPE_CHECKING:
@@ -151,13 +152,13 @@ def _client(
 ) -> tuple[Client, dict[str, Any]]:
     try:
         return _connect(start=start or _our_file(), workspace=name, login=login)
-    except Unauthenticated as error:
-        if isinstance(auth, InteractiveLoginAuthentication):
-            raise AuthenticationException(
-                f"{error.message}. There is no stored login to use: sign in with `kluis login CODE`, or `kluis login URL "
-                "--ca-sha256 HEX`, and start again"
-            ) from error
-        raise
+    except Unconfigured as error:
+        if login is None or login:
+            raise
+        # The stored login was asked for. Without one, or with no server known at all, this is what is missing.
+        way = "sign in with `kluis login CODE`, or `kluis login URL --ca-sha256 HEX`"
+        known = error.message if "kluis login" in error.message else f"{error.message}; {way}"
+        raise AuthenticationException(f"{type(auth).__name__} is the login that is stored on this machine: {known}") from error
 
 
 def _our_file() -> str:
