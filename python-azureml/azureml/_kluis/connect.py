@@ -156,9 +156,10 @@ def _client(
         if login is None or login:
             raise
         # The stored login was asked for. Without one, or with no server known at all, this is what is missing.
-        way = "sign in with `kluis login CODE`, or `kluis login URL --ca-sha256 HEX`"
-        known = error.message if "kluis login" in error.message else f"{error.message}; {way}"
-        raise AuthenticationException(f"{type(auth).__name__} is the login that is stored on this machine: {known}") from error
+        raise AuthenticationException(
+            f"{type(auth).__name__} is the login that is stored on this machine: {error.message}. To sign in: `kluis login CODE` "
+            "with an invitation, or `kluis login --device-code URL --ca-sha256 HEX`, which is approved on another machine"
+        ) from error
 
 
 def _our_file() -> str:
