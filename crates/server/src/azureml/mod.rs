@@ -55,9 +55,8 @@ pub(crate) fn router(app: App) -> Router {
     let services = services.into_iter().fold(Router::new(), Router::merge);
     Router::new()
         .merge(metadata::routes())
-        .nest(&format!("/azure/arm/{{{}}}", arm::SUBSCRIPTIONS), arm::routes())
+        .nest(&format!("/azure/arm/{{{}}}", arm::SUBSCRIPTIONS), arm::routes().fallback(nothing))
         .nest("/azure/ml", services)
-        .route("/azure/arm/{*rest}", any(nothing))
         .route("/azure/ml/{*rest}", any(nothing))
         .method_not_allowed_fallback(|| async { Err::<(), edge::Refusal>(Error::MethodNotAllowed.into()) })
         .layer(from_fn_with_state(app.clone(), edge::edge))
