@@ -85,6 +85,10 @@ actions! {
     InviteRevoked = 29, "invite.revoked";
     /// A client secret was revoked.
     ClientSecretRevoked = 30, "client_secret.revoked";
+    /// Somebody approved a login by device code, as their own.
+    LoginApproved = 31, "login.approved";
+    /// Somebody denied a login by device code.
+    LoginDenied = 32, "login.denied";
 
     /// A workspace was created.
     WorkspaceCreated = 40, "workspace.created";

@@ -96,6 +96,8 @@ ids! {
     TokenId;
     /// An invitation.
     InviteId;
+    /// A login that waits for somebody's approval.
+    DeviceId;
     /// One generation of a wrapping key.
     KeyId;
     /// A compute target.

@@ -380,7 +380,7 @@ impl Store {
         }
     }
 
-    /// Forgets tokens, client secrets and invitations that expired before this moment; how many. Takes nothing
+    /// Forgets tokens, client secrets, invitations and logins that wait, which expired before this moment; how many. Takes nothing
     /// away from anybody, so no epoch moves.
     pub async fn expired_remove(&self, write: Write<Timestamp>) -> Result<u64, Error> {
         match self {

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | the installation and its sealed keys | [`installation`] |
 //! | principals, grants, tokens, invitations | [`identity`] |
+//! | logins that wait for somebody's approval | [`devices`] |
 //! | workspaces, their keys, compute targets | [`workspaces`] |
 //! | secrets, versions, deliveries, pins | [`secrets`] |
 //! | experiments and runs | [`runs`] |
@@ -30,6 +31,7 @@ mod sqlite;
 
 pub mod attempts;
 pub mod audit;
+pub mod devices;
 pub mod identity;
 pub mod installation;
 pub mod logs;

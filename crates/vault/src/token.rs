@@ -28,12 +28,21 @@ pub enum Kind {
     ClientSecret,
     /// A run's ticket, redeemed once by its launcher.
     Ticket,
+    /// What a program holds that waits for somebody to approve its login; turned into the login once.
+    Device,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: &[Self] =
-        &[Self::User, Self::ServicePrincipal, Self::Agent, Self::Invite, Self::ClientSecret, Self::Ticket];
+    pub const ALL: &[Self] = &[
+        Self::User,
+        Self::ServicePrincipal,
+        Self::Agent,
+        Self::Invite,
+        Self::ClientSecret,
+        Self::Ticket,
+        Self::Device,
+    ];
 
     /// The three letters in the token. Also the purpose under which its lookup hash is made.
     pub const fn as_str(self) -> &'static str {
@@ -44,6 +53,7 @@ impl Kind {
             Self::Invite => "inv",
             Self::ClientSecret => "sec",
             Self::Ticket => "tkt",
+            Self::Device => "dev",
         }
     }
 }

@@ -146,6 +146,62 @@ pub struct InviteView {
     pub expires: Timestamp,
 }
 
+/// A login that wants to be approved elsewhere: `POST /login/device`. Public.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct StartDevice {
+    /// What the token is made for, such as the machine's name; at most 127 bytes. Whoever approves sees it.
+    pub label: String,
+}
+
+/// Whose login waits: `POST /login/device/show`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ShowDevice {
+    /// The code that the program shows, such as `WDJB-MJHT`; case, dashes and spaces do not count.
+    pub user_code: String,
+}
+
+/// A decision on a login that waits: `POST /login/device/decide`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct DecideDevice {
+    /// The code that the program shows.
+    pub user_code: String,
+    /// Whether the login becomes the caller's own, or is denied.
+    pub approve: bool,
+}
+
+/// A login that waits, for whoever is asked to approve it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DeviceView {
+    /// What it says it is: nobody has checked.
+    pub label: String,
+    /// The address that it asked from.
+    pub source: String,
+    /// When it asked.
+    pub created: Timestamp,
+    /// When the code dies.
+    pub expires: Timestamp,
+    /// What it will be.
+    pub purpose: DeviceFor,
+}
+
+/// What a login by device code will be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceFor {
+    /// A login of Kluis' own clients, until it is revoked.
+    Login,
+    /// A login of an Azure client, for at most 12 hours.
+    Azure,
+}
+
 #[cfg(feature = "plaintext")]
 mod carrying {
     use super::{Deserialize, InviteView, PrincipalId, PrincipalView, Serialize, Timestamp, TokenId, TokenView};
@@ -197,6 +253,51 @@ mod carrying {
         pub view: TokenView,
         /// Whose it is.
         pub principal: PrincipalView,
+    }
+
+    /// A login that waits: what the program keeps, and what it shows.
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+    pub struct DeviceStarted {
+        /// What the program asks with, `kls_dev_...`.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        pub device_code: Plaintext,
+        /// What a person types elsewhere, such as `WDJB-MJHT`.
+        pub user_code: String,
+        /// When both die.
+        pub expires: Timestamp,
+        /// How long to wait before each question.
+        pub interval_seconds: u64,
+    }
+
+    /// Whether a login was approved: `POST /login/device/token`. Public.
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+    #[serde(deny_unknown_fields)]
+    pub struct PollDevice {
+        /// `kls_dev_...`.
+        #[cfg_attr(feature = "openapi", schema(value_type = String))]
+        pub device_code: Plaintext,
+    }
+
+    /// What became of a login that waits.
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+    #[serde(tag = "status", rename_all = "snake_case")]
+    pub enum DeviceAnswer {
+        /// Nobody has decided yet: ask again after the interval.
+        Waiting,
+        /// The same, and the question came too early.
+        TooSoon,
+        /// Somebody said no.
+        Denied,
+        /// The code has expired or was used: begin again.
+        Ended,
+        /// Signed in. Told once.
+        SignedIn {
+            /// The login.
+            issued: Box<TokenIssued>,
+        },
     }
 
     /// A new token for oneself: `POST /tokens`.

@@ -67,6 +67,27 @@ CREATE TABLE client_secret (
 CREATE INDEX client_secret_principal ON client_secret (principal, created);
 CREATE INDEX client_secret_expires ON client_secret (expires) WHERE expires IS NOT NULL;
 
+-- A login by device code that waits for somebody to approve it.
+CREATE TABLE device (
+    id            BLOB    NOT NULL PRIMARY KEY CHECK (length(id) = 16),
+    hash          BLOB    NOT NULL UNIQUE CHECK (length(hash) = 32),
+    user_hash     BLOB    NOT NULL UNIQUE CHECK (length(user_hash) = 32),
+    audience      TEXT,
+    label         TEXT    NOT NULL,
+    source        TEXT    NOT NULL,
+    network       TEXT    NOT NULL,
+    created       INTEGER NOT NULL,
+    expires       INTEGER NOT NULL,
+    state         TEXT    NOT NULL CHECK (state IN ('waiting', 'approved', 'denied')),
+    approved_by   BLOB    REFERENCES principal (id),
+    approved_with BLOB    CHECK (length(approved_with) = 16),
+    mac           BLOB    NOT NULL CHECK (length(mac) = 32),
+    CHECK ((state = 'approved') = (approved_by IS NOT NULL)),
+    CHECK ((state = 'approved') = (approved_with IS NOT NULL))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX device_expires ON device (expires);
+CREATE INDEX device_network ON device (network, expires);
+
 -- Workspaces -------------------------------------------------------------------------------------------------------
 
 CREATE TABLE workspace (

@@ -529,7 +529,8 @@ pub(crate) fn expired_remove(unit: &Unit<'_>, before: Timestamp) -> Result<u64, 
     let secrets =
         sql::run(unit, "DELETE FROM client_secret WHERE expires IS NOT NULL AND expires < ?1", [before.millis()])?;
     let invites = sql::run(unit, "DELETE FROM invite WHERE expires < ?1", [before.millis()])?;
-    Ok((tokens + secrets + invites) as u64)
+    let devices = super::devices::expired_remove(unit, before)?;
+    Ok((tokens + secrets + invites + devices) as u64)
 }
 
 // Client secrets ----------------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ pub(crate) mod audit_search;
 pub(crate) mod backups;
 pub(crate) mod blobs;
 pub(crate) mod deliveries;
+pub(crate) mod devices;
 pub(crate) mod identity;
 pub(crate) mod installation;
 pub(crate) mod logs;

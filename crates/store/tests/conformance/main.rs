@@ -10,6 +10,7 @@ mod attempts;
 mod audit;
 mod authority;
 mod deliveries;
+mod devices;
 mod format;
 mod identity;
 mod installation;
@@ -61,6 +62,12 @@ macro_rules! conformance {
                 a_principal_has_so_many_faces_tokens_and_no_more
                 only_what_has_expired_is_forgotten
                 principals_come_in_pages
+            }
+            devices {
+                a_login_that_waits_is_approved_once_and_taken_once
+                a_login_that_waits_dies_in_time
+                only_so_many_logins_wait
+                an_approval_dies_with_the_token_it_was_given_with
             }
             workspaces {
                 a_deleted_workspace_is_not_found_by_anything
