@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use kluis_core::id::DeviceId;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
@@ -24,6 +25,7 @@ const MOST_KEYS: usize = 8192;
 #[derive(Debug, Default)]
 pub struct Throttle {
     failures: Mutex<HashMap<Key, Failures>>,
+    asked: Mutex<HashMap<DeviceId, Instant>>,
     total: AtomicU64,
 }
 
@@ -71,6 +73,20 @@ impl Throttle {
             *entry = Failures { count: 0, since: Instant::now() };
         }
         entry.count += 1;
+    }
+
+    /// Whether a program that waits for its login has asked less than `shortest` ago.
+    pub fn too_soon(&self, device: DeviceId, shortest: Duration) -> bool {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let soon = |at: &Instant| at.elapsed() < shortest;
+        if asked.get(&device).is_some_and(soon) {
+            return true;
+        }
+        if asked.len() >= MOST_KEYS {
+            asked.retain(|_, at| soon(at));
+        }
+        asked.insert(device, Instant::now());
+        false
     }
 
     /// How many failures there were since the start. They are counted, not recorded one by one.

@@ -3,8 +3,8 @@
 use axum::extract::State;
 use kluis_core::api::identity::{
     ChangePrincipal, ClientLogin, ClientSecretCreated, ClientSecretQuery, ClientSecretView, CreateInvite,
-    CreatePrincipal, CreateToken, InviteCreated, InviteView, PrincipalView, RedeemInvite, TokenIssued, TokenView,
-    Whoami,
+    CreatePrincipal, CreateToken, DecideDevice, DeviceAnswer, DeviceStarted, DeviceView, InviteCreated, InviteView,
+    PollDevice, PrincipalView, RedeemInvite, ShowDevice, StartDevice, TokenIssued, TokenView, Whoami,
 };
 use kluis_core::api::{Done, Page, PageQuery};
 use kluis_core::id::{InviteId, TokenId};
@@ -17,11 +17,16 @@ use super::{Json, Path, Query};
 use crate::app::App;
 use crate::caller::{Caller, Source};
 use crate::error::Result;
+use crate::service::identity::Polled;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::default()
         .routes(routes!(login_invite))
         .routes(routes!(login_client))
+        .routes(routes!(login_device_start))
+        .routes(routes!(login_device_poll))
+        .routes(routes!(login_device_show))
+        .routes(routes!(login_device_decide))
         .routes(routes!(whoami))
         .routes(routes!(token_list, token_create))
         .routes(routes!(token_revoke))
@@ -55,6 +60,56 @@ async fn login_client(
     StrangersJson(login): StrangersJson<ClientLogin>,
 ) -> Result<Json<TokenIssued>> {
     Ok(Json(app.identity().login_client(&login, source).await?))
+}
+
+/// Begin a login that somebody who is signed in approves elsewhere, with the code that is shown; both codes live 10 minutes.
+#[utoipa::path(post, path = "/login/device", tag = "identity", security(()), request_body = StartDevice,
+    responses((status = 200, body = DeviceStarted), Problems))]
+async fn login_device_start(
+    State(app): State<App>,
+    Source(source): Source,
+    StrangersJson(start): StrangersJson<StartDevice>,
+) -> Result<Json<DeviceStarted>> {
+    Ok(Json(app.identity().device_start(&start.label, source, None).await?))
+}
+
+/// Ask whether such a login was approved; the token is given once.
+#[utoipa::path(post, path = "/login/device/token", tag = "identity", security(()), request_body = PollDevice,
+    responses((status = 200, body = DeviceAnswer), Problems))]
+async fn login_device_poll(
+    State(app): State<App>,
+    Source(source): Source,
+    StrangersJson(poll): StrangersJson<PollDevice>,
+) -> Result<Json<DeviceAnswer>> {
+    Ok(Json(match app.identity().device_poll(poll.device_code.expose(), false, source).await? {
+        Polled::Waiting => DeviceAnswer::Waiting,
+        Polled::TooSoon => DeviceAnswer::TooSoon,
+        Polled::Denied => DeviceAnswer::Denied,
+        Polled::Ended => DeviceAnswer::Ended,
+        Polled::SignedIn(issued, _) => DeviceAnswer::SignedIn { issued },
+    }))
+}
+
+/// Who asks behind a code.
+#[utoipa::path(post, path = "/login/device/show", tag = "identity", request_body = ShowDevice,
+    responses((status = 200, body = DeviceView), Problems))]
+async fn login_device_show(
+    State(app): State<App>,
+    caller: Caller,
+    Json(show): Json<ShowDevice>,
+) -> Result<Json<DeviceView>> {
+    Ok(Json(app.identity().device_show(&caller, &show.user_code).await?))
+}
+
+/// Approve a login, as the caller's own, or deny it.
+#[utoipa::path(post, path = "/login/device/decide", tag = "identity", request_body = DecideDevice,
+    responses((status = 200, body = DeviceView), Problems))]
+async fn login_device_decide(
+    State(app): State<App>,
+    caller: Caller,
+    Json(decide): Json<DecideDevice>,
+) -> Result<Json<DeviceView>> {
+    Ok(Json(app.identity().device_decide(&caller, &decide.user_code, decide.approve).await?))
 }
 
 /// Who the caller is, and where it is a member.

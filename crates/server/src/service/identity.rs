@@ -8,6 +8,7 @@
 //! | `principals` | making, listing, disabling; client secrets |
 //! | `invites` | inviting users and agents, and taking it back |
 //! | `audience` | the resources that a token for the Azure faces can be good for |
+//! | `device` | logins that wait for somebody to approve them |
 //! | `faces` | tokens for the Azure faces |
 
 use kluis_core::access::{Effect, Principal, Role, Scope};
@@ -28,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::version;
 
 mod audience;
+mod device;
 mod faces;
 mod invites;
 mod logins;
@@ -35,6 +37,7 @@ mod principals;
 mod tokens;
 
 pub use audience::Audience;
+pub use device::Polled;
 pub(crate) use faces::guid;
 pub use faces::{FaceIssued, Issuer};
 

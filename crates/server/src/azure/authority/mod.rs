@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `discovery` | where everything is |
 //! | `token` | the grants: client credentials (secret or assertion), device code, refresh token |
+//! | `device` | a login that somebody approves elsewhere |
 //! | `managed` | what a client takes for its machine's managed identity |
 //! | `form` | requests: forms, tenants, resources |
 //! | `answer` | answers, and refusals as OAuth has them |
@@ -27,6 +28,7 @@ use crate::app::App;
 use crate::error::Error;
 
 mod answer;
+mod device;
 mod discovery;
 mod form;
 mod managed;
@@ -39,6 +41,9 @@ pub(crate) fn router(app: App) -> Router {
         .route("/adfs/oauth2/token", post(token::adfs))
         .route("/{tenant}/v2.0/.well-known/openid-configuration", get(discovery::tenant))
         .route("/{tenant}/oauth2/v2.0/token", post(token::tenant))
+        .route("/adfs/oauth2/devicecode", post(device::start))
+        .route("/{tenant}/oauth2/v2.0/devicecode", post(device::start_of_tenant))
+        .route("/azure/device", get(device::page))
         .route("/azure/identity/token", get(managed::token))
         .route("/azure/identity/token/", get(managed::token))
         .method_not_allowed_fallback(|| async { Error::MethodNotAllowed })

@@ -8,6 +8,7 @@ use kluis_core::id::PrincipalId;
 use kluis_core::plaintext::Plaintext;
 
 use super::answer::{Account, Refusal, Result, TokenAnswer};
+use super::device;
 use super::form::{Form, Here, Tenant};
 use crate::api::Json;
 use crate::app::App;
@@ -36,6 +37,9 @@ async fn granted(app: &App, source: Source, issuer: &Issuer, form: &Form) -> Res
     match form.need("grant_type", "`grant_type` is missing")? {
         "client_credentials" if form.get("client_assertion").is_some() => asserted(app, source, issuer, form).await,
         "client_credentials" => by_secret(app, source, issuer, form).await,
+        "urn:ietf:params:oauth:grant-type:device_code" | "device_code" => {
+            by_device_code(app, source, issuer, form).await
+        }
         "refresh_token" => refreshed(app, source, issuer, form).await,
         _ => Err(Refusal::OAuth(
             "unsupported_grant_type",
@@ -65,6 +69,14 @@ async fn asserted(app: &App, Source(source): Source, issuer: &Issuer, form: &For
         return Err(not_accepted(app).into());
     }
     Ok(TokenAnswer::new(app.identity().face_token(&caller, &audience, issuer).await?))
+}
+
+/// A person's login by device code. Its refresh token is the login itself.
+async fn by_device_code(app: &App, Source(source): Source, issuer: &Issuer, form: &Form) -> Result<TokenAnswer> {
+    let (login, audience) = device::approved(app, source, form).await?;
+    let caller = app.sign_in(login.token.expose(), source).await?;
+    let issued = app.identity().face_token(&caller, &audience, issuer).await?;
+    Ok(of_a_person(app, issued, &caller, issuer, form, Some(login.token)))
 }
 
 /// A person's login by device code, from then on.

@@ -240,6 +240,19 @@ impl Scene {
                 let made = self.first("POST", &secrets, Value::Null).await;
                 json!({ "client_id": made["client_id"], "client_secret": made["client_secret"] })
             }
+            "POST /login/device" => json!({ "label": "x" }),
+            "POST /login/device/token" => {
+                let made = self.first("POST", "/login/device", json!({ "label": "x" })).await;
+                json!({ "device_code": made["device_code"] })
+            }
+            "POST /login/device/show" => {
+                let made = self.first("POST", "/login/device", json!({ "label": "x" })).await;
+                json!({ "user_code": made["user_code"] })
+            }
+            "POST /login/device/decide" => {
+                let made = self.first("POST", "/login/device", json!({ "label": "x" })).await;
+                json!({ "user_code": made["user_code"], "approve": true })
+            }
             "POST /principals" => json!({ "name": self.fresh("principal"), "kind": "service_principal" }),
             "PATCH /principals/{principal}" => {
                 set("principal", self.principal().await);

@@ -1,6 +1,5 @@
 //! Tokens for the Azure faces: what they are good for, and what ends them.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use data_encoding::BASE64URL_NOPAD;
@@ -11,10 +10,9 @@ use kluis_server::error::{Error, Unauthenticated};
 use kluis_server::service::identity::{FaceIssued, Issuer};
 use serde_json::{Value, json};
 
+use super::{HERE, VAULT};
 use crate::world::{World, options, tamper, text};
 
-const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const VAULT: &str = "https://vault.localhost:8443";
 const MINUTE: Duration = Duration::from_mins(1);
 
 fn issuer() -> Issuer {
