@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kluis_client::config;
 use kluis_core::access::Role;
-use kluis_core::id::{InviteId, TokenId, VersionId};
+use kluis_core::id::{InviteId, PrincipalId, TokenId, VersionId};
 use kluis_core::name::{ComputeName, ExperimentName, PrincipalName, RunId, WorkspaceName};
 use kluis_core::plaintext::Plaintext;
 use kluis_core::run::RunStatus;
@@ -100,6 +100,9 @@ pub(crate) enum Command {
         #[arg(value_parser = ["confine"])]
         stage: Option<String>,
     },
+    /// What packages made for Azure need to find this server
+    #[command(subcommand)]
+    Azure(Azure),
     /// The audit log
     #[command(subcommand)]
     Audit(Audit),
@@ -175,17 +178,80 @@ pub(crate) struct Up {
 #[command(after_help = "Examples:
   kluis login kluis_invite_...                                  an invitation, from `kluis admin invite`
   kluis login https://kluis.example.org:8443 --ca-sha256 HEX     asks for a token, without echo
-  kluis login https://kluis.example.org:8443 --ca-sha256 HEX --token-stdin < token")]
+  kluis login https://kluis.example.org:8443 --ca-sha256 HEX --token-stdin < token
+  kluis login --device-code https://kluis.example.org:8443 --ca-sha256 HEX    approved elsewhere:
+  kluis login approve WDJB-MJHT                                  where you are signed in already")]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Login {
     /// An invitation's code, or the server's address
     #[arg(value_name = "CODE|URL")]
     pub(crate) target: Option<String>,
+    /// Show a short code, which you approve where you are signed in already
+    #[arg(long, conflicts_with = "token_stdin")]
+    pub(crate) device_code: bool,
     /// Read a token from standard input
     #[arg(long)]
     pub(crate) token_stdin: bool,
     /// What this login is called in lists of tokens; by default this machine's name
     #[arg(long, value_name = "TEXT")]
     pub(crate) label: Option<String>,
+    #[command(subcommand)]
+    pub(crate) command: Option<LoginCommand>,
+}
+
+/// What else is done about logins.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LoginCommand {
+    /// Let a program sign in as you: it shows this code. Asks first, and says who wants it
+    #[command(after_help = "Example:\n  kluis login approve WDJB-MJHT")]
+    Approve {
+        /// The code that it shows
+        code: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+        /// Refuse it instead, so that it stops waiting
+        #[arg(long, conflicts_with = "yes")]
+        deny: bool,
+    },
+}
+
+/// What packages made for Azure need
+#[derive(Debug, Subcommand)]
+pub(crate) enum Azure {
+    /// Print the variables that make packages made for Azure find this server, for `eval`
+    Env(AzureEnv),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  eval \"$(kluis azure env)\"
+  kluis azure env --shell fish | source
+  KLUIS_CLIENT_SECRET=... kluis azure env --client-id ID        as a service principal
+
+It prints a credential: a new token named `azure env`, or the client secret that was given. It also
+writes azure-ca-bundle.pem into the config folder: this system's authorities, and the server's.")]
+pub(crate) struct AzureEnv {
+    /// For this shell
+    #[arg(long, value_enum, default_value_t = Shell::Sh)]
+    pub(crate) shell: Shell,
+    /// How long the token lives
+    #[arg(long, value_name = "TIME", default_value = "12h", value_parser = values::duration)]
+    pub(crate) life: Duration,
+    /// As this service principal, with the secret in KLUIS_CLIENT_SECRET, instead of as you
+    #[arg(long, value_name = "ID")]
+    pub(crate) client_id: Option<PrincipalId>,
+}
+
+/// How variables are set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    /// bash, zsh and other POSIX shells
+    Sh,
+    /// fish
+    Fish,
+    /// PowerShell
+    Powershell,
 }
 
 #[derive(Debug, Subcommand)]

@@ -12,6 +12,7 @@ mod output;
 mod reference;
 mod usage;
 mod values;
+mod vault_names;
 
 use std::process::ExitCode;
 

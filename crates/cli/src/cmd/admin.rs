@@ -8,13 +8,14 @@ use kluis_client::invite;
 use kluis_client::trust::{CaPin, Origin, Server};
 use kluis_core::access::PrincipalKind;
 use kluis_core::api::identity::{ChangePrincipal, ClientSecretQuery, CreateInvite, CreatePrincipal, Membership};
-use kluis_core::name::{ComputeName, PrincipalName};
+use kluis_core::name::{ComputeName, PrincipalName, WorkspaceName};
 use kluis_server::server::offline;
 
 use super::{login, up};
 use crate::args::{Admin, ClientSecret, Data, Invitation, Key, Principal};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::vault_names::{self, VaultHost};
 
 pub(super) async fn run(context: &Context<'_>, command: Admin) -> Outcome<u8> {
     match command {
@@ -191,6 +192,8 @@ async fn doctor(context: &Context<'_>, data: &Data) -> Outcome<u8> {
     let found = offline::doctor(&up::options(context, data)?).await?;
     let findings: Vec<String> = found.health.findings.iter().map(|f| format!("{} {}", f.table, f.row)).collect();
     let integrity = format!("{:?}", found.health.integrity).to_lowercase();
+    let vault = VaultHost::new(&Origin::parse("localhost").expect("a host"), &WorkspaceName::parse("default")?)?;
+    let unresolved = vault_names::unresolved(&vault).await;
     let sound = integrity == "sound" && findings.is_empty() && found.audit.holds() && found.checkpoint_fits;
     if context.out.is_json() {
         context.out.json(&serde_json::json!({
@@ -201,6 +204,7 @@ async fn doctor(context: &Context<'_>, data: &Data) -> Outcome<u8> {
             "audit_holds": found.audit.holds(),
             "checkpoint_fits": found.checkpoint_fits,
             "weaknesses": found.weaknesses,
+            "vault_hosts": unresolved,
         }));
     } else {
         let out = context.out;
@@ -214,6 +218,10 @@ async fn doctor(context: &Context<'_>, data: &Data) -> Outcome<u8> {
         out.line(format_args!("checkpoint   {}", yes(found.checkpoint_fits)));
         for weakness in &found.weaknesses {
             out.line(format_args!("memory       {weakness}"));
+        }
+        match &unresolved {
+            None => out.line(format_args!("vault hosts  {} resolves", vault.host())),
+            Some(note) => note.lines().for_each(|line| out.line(format_args!("vault hosts  {line}"))),
         }
     }
     if sound { Ok(0) } else { Err(Failure::failed("the data is not sound; restore it from a backup")) }

@@ -1,21 +1,31 @@
 //! Signing in and out, and which project belongs to which workspace.
 
+use std::time::Duration;
+
 use kluis_client::Client;
 use kluis_client::config::{Project, Resolved, UserFile};
 use kluis_client::credentials::Credential;
 use kluis_client::invite::Invitation;
 use kluis_client::trust::{CaPin, Origin, Server};
 use kluis_core::api::code;
-use kluis_core::api::identity::{RedeemInvite, Whoami};
+use kluis_core::api::identity::{
+    DecideDevice, DeviceAnswer, DeviceFor, PollDevice, RedeemInvite, ShowDevice, StartDevice, Whoami,
+};
 use kluis_core::name::WorkspaceName;
 
-use crate::args::{Login, Token};
+use crate::args::{Login, LoginCommand, Token};
 use crate::context::Context;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, NOT_ALLOWED, Outcome};
 use crate::input;
 
 pub(super) async fn login(context: &Context<'_>, login: Login) -> Outcome<u8> {
+    if let Some(LoginCommand::Approve { code, yes, deny }) = &login.command {
+        return approve(context, code, *yes, *deny).await;
+    }
     let label = login.label.clone().unwrap_or_else(machine);
+    if login.device_code {
+        return by_device_code(context, login.target.as_deref(), label).await;
+    }
     let Some(target) = &login.target else {
         return Err(Failure::usage(
             "say where: an invitation's code (from `kluis admin invite NAME`), or an address with --ca-sha256. \
@@ -46,7 +56,78 @@ async fn redeem(context: &Context<'_>, invitation: Invitation, label: String) ->
     remember(context, Credential::new(invitation.server, issued.token, Some(issued.principal.name))).await
 }
 
+/// Waits until somebody who is signed in approves it elsewhere.
+async fn by_device_code(context: &Context<'_>, address: Option<&str>, label: String) -> Outcome<u8> {
+    let server = match address {
+        Some(address) => named(context, address)?,
+        None => context.resolved()?.server,
+    };
+    let client = Client::anonymous(&server);
+    let started = client.login_device(&StartDevice { label }).await?;
+    context.out.note(format_args!(
+        "{} asks to be let in at {}. Where you are signed in already, run\n\n    kluis login approve {}\n",
+        machine(),
+        server.origin,
+        started.user_code
+    ));
+    if context.out.is_json() {
+        context.out.json_beside(&serde_json::json!({ "user_code": started.user_code, "expires": started.expires }));
+    }
+    let poll = PollDevice { device_code: started.device_code };
+    let mut interval = Duration::from_secs(started.interval_seconds.clamp(1, 60));
+    loop {
+        tokio::time::sleep(interval).await;
+        match client.login_device_poll(&poll).await? {
+            DeviceAnswer::Waiting => {}
+            DeviceAnswer::TooSoon => interval += Duration::from_secs(5),
+            DeviceAnswer::Denied => {
+                return Err(Failure::new(NOT_ALLOWED, "access_denied", "the login was refused"));
+            }
+            DeviceAnswer::Ended => {
+                return Err(Failure::failed("nobody approved the login in time; begin again"));
+            }
+            DeviceAnswer::SignedIn { issued } => {
+                return remember(context, Credential::new(server, issued.token, Some(issued.principal.name))).await;
+            }
+        }
+    }
+}
+
+/// Says who wants to be let in, asks, and lets them in as this user.
+async fn approve(context: &Context<'_>, code: &str, yes: bool, deny: bool) -> Outcome<u8> {
+    let client = context.client().await?;
+    let show = ShowDevice { user_code: code.to_owned() };
+    let waiting = client.login_device_show(&show).await?;
+    let what = match waiting.purpose {
+        DeviceFor::Login => "a login of `kluis`, until it is revoked",
+        DeviceFor::Azure => "a login of an Azure client, for at most 12 hours",
+    };
+    context.out.note(format_args!(
+        "it calls itself: {}\nit asks from:    {}\nsince:           {}\nit will be:      {what}, with all your rights",
+        waiting.label, waiting.source, waiting.created
+    ));
+    if !deny {
+        input::confirm(yes, "Did you start this yourself, and shall it sign in as you?")?;
+    }
+    let decide = DecideDevice { user_code: code.to_owned(), approve: !deny };
+    let decided = client.login_device_decide(&decide).await?;
+    let fields = serde_json::json!({ "label": decided.label, "source": decided.source });
+    if deny {
+        context.out.done("denied", fields, "denied: it will not sign in");
+    } else {
+        context.out.done("approved", fields, "approved: it signs in within seconds; `kluis token list` shows it");
+    }
+    Ok(0)
+}
+
 async fn with_token(context: &Context<'_>, address: &str, from_stdin: bool) -> Outcome<u8> {
+    let server = named(context, address)?;
+    let token = input::token(from_stdin, context.out)?;
+    remember(context, Credential::new(server, token, None)).await
+}
+
+/// A server that was named, with its pin.
+fn named(context: &Context<'_>, address: &str) -> Outcome<Server> {
     let origin: Origin = address.parse().map_err(|_| {
         Failure::usage(
             "that is neither an invitation's code nor an address such as https://kluis.example.org:8443; \
@@ -58,8 +139,7 @@ async fn with_token(context: &Context<'_>, address: &str, from_stdin: bool) -> O
             "give the pin of the server's CA with --ca-sha256: the server prints it when it starts",
         ));
     };
-    let token = input::token(from_stdin, context.out)?;
-    remember(context, Credential::new(Server { origin, ca_sha256 }, token, None)).await
+    Ok(Server { origin, ca_sha256 })
 }
 
 /// The pin that was given, by flag or environment.

@@ -3,6 +3,7 @@
 mod admin;
 mod agent;
 mod audit;
+mod azure;
 mod compute;
 mod exec;
 mod local;
@@ -54,6 +55,7 @@ async fn quick(context: &Context<'_>, command: Command) -> Outcome<u8> {
         Command::Run(command) => run::run(context, command).await,
         Command::Exec(exec) => exec::exec(context, exec).await,
         Command::Compute(command) => compute::run(context, command).await,
+        Command::Azure(command) => azure::run(context, command).await,
         Command::Audit(command) => audit::run(context, command).await,
         Command::Admin(command) => admin::run(context, command).await,
         Command::Up(_)

@@ -26,6 +26,7 @@ use crate::args::{Data, Up};
 use crate::context::Context;
 use crate::covered;
 use crate::failure::{Failure, Outcome};
+use crate::vault_names::{self, VaultHost};
 
 /// Before an agent that gave up is started anew.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -102,6 +103,9 @@ async fn serve(context: &Context<'_>, up: Up) -> Outcome<u8> {
     ));
     note(format!("from elsewhere: kluis login {} --ca-sha256 {}", address.origin, address.ca_sha256));
     context.out.line(format_args!("ready {}", address.origin));
+    if let Some(hosts) = vaults_unresolved(&address).await {
+        note(format!("note for Azure's clients: {hosts}"));
+    }
 
     // The port is open; what follows can take its time.
     if up.no_runner {
@@ -156,6 +160,12 @@ fn address(host: &str, running: &Running) -> Outcome<Address> {
     let origin = format!("https://{host}:{}", running.addr().port()).parse().map_err(|_| bad("the address"))?;
     let pin = running.ca_sha256().and_then(|pin| pin.parse().ok());
     Ok(Address { origin, ca_sha256: pin.ok_or_else(|| bad("the pin"))? })
+}
+
+/// What to add for Azure's clients on this machine, if they would not find the first workspace's vault.
+async fn vaults_unresolved(address: &Address) -> Option<String> {
+    let vault = VaultHost::new(&address.origin, &WorkspaceName::parse("default").ok()?).ok()?;
+    vault_names::unresolved(&vault).await
 }
 
 fn writable(config: &Path) -> Outcome<()> {

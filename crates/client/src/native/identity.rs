@@ -2,8 +2,8 @@
 
 use kluis_core::api::identity::{
     ChangePrincipal, ClientLogin, ClientSecretCreated, ClientSecretQuery, ClientSecretView, CreateInvite,
-    CreatePrincipal, CreateToken, InviteCreated, InviteView, PrincipalView, RedeemInvite, TokenIssued, TokenView,
-    Whoami,
+    CreatePrincipal, CreateToken, DecideDevice, DeviceAnswer, DeviceStarted, DeviceView, InviteCreated, InviteView,
+    PollDevice, PrincipalView, RedeemInvite, ShowDevice, StartDevice, TokenIssued, TokenView, Whoami,
 };
 use kluis_core::api::{Page, PageQuery};
 use kluis_core::id::{InviteId, TokenId};
@@ -20,6 +20,26 @@ impl Client {
     /// Signs in with a service principal's id and secret, for 15 minutes.
     pub async fn login_client(&self, login: &ClientLogin) -> Result<TokenIssued, Error> {
         self.post("sign in", &["login", "client"]).body(login).repeatable().json().await
+    }
+
+    /// Begins a login that somebody approves elsewhere.
+    pub async fn login_device(&self, start: &StartDevice) -> Result<DeviceStarted, Error> {
+        self.post("ask to sign in", &["login", "device"]).body(start).repeatable().json().await
+    }
+
+    /// Asks whether it was approved. Never repeated by itself: the token is given once.
+    pub async fn login_device_poll(&self, poll: &PollDevice) -> Result<DeviceAnswer, Error> {
+        self.post("ask whether the login was approved", &["login", "device", "token"]).body(poll).json().await
+    }
+
+    /// Who asks behind a code.
+    pub async fn login_device_show(&self, show: &ShowDevice) -> Result<DeviceView, Error> {
+        self.post("look who wants to sign in", &["login", "device", "show"]).body(show).repeatable().json().await
+    }
+
+    /// Approves a login as the caller's own, or denies it.
+    pub async fn login_device_decide(&self, decide: &DecideDevice) -> Result<DeviceView, Error> {
+        self.post("decide on the login", &["login", "device", "decide"]).body(decide).json().await
     }
 
     /// Who the caller is.
