@@ -22,8 +22,8 @@ pub const VAULT_LABEL: &str = "vault";
 pub const TENANT: &str = "adfs";
 /// The largest page, and the default one.
 pub const MAX_PAGE: u32 = 25;
-/// The last moment of the year 9999.
-const LAST_SECOND: i64 = 253_402_300_799;
+/// 9999-12-30T22:00:00Z: after it a date has no text everywhere on earth, and so none in the native API.
+const LAST_SECOND: i64 = 253_402_207_200;
 
 // Where a vault is ------------------------------------------------------------------------------------------------------
 
@@ -311,7 +311,7 @@ pub struct AskedAttributes {
 
 /// The number is no date that a secret can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("nbf and exp are seconds since 1970, before the year 10000")]
+#[error("nbf and exp are seconds since 1970, at most 253402207200 (9999-12-30T22:00:00Z)")]
 pub struct InvalidDate;
 
 /// A date as a client sends it. Those in JavaScript cut it to 32 bits with a sign, so that what lies behind 2038 arrives
@@ -581,7 +581,8 @@ mod tests {
         assert_eq!(date(-1_770_359_296), Ok(Timestamp::from_seconds(2_524_608_000)), "2050");
         assert_eq!(date(i64::from(i32::MIN)), Ok(Timestamp::from_seconds(1 << 31)));
         for seconds in [0, 1, 1 << 33, LAST_SECOND] {
-            assert_eq!(date(seconds), Ok(Timestamp::from_seconds(seconds)));
+            let date = date(seconds).unwrap();
+            assert_eq!((date.seconds(), date.to_string().parse()), (seconds, Ok(date)), "and has a text");
         }
         for seconds in [i64::from(i32::MIN) - 1, -62_135_596_800, LAST_SECOND + 1, i64::MAX, i64::MIN] {
             assert_eq!(date(seconds), Err(InvalidDate), "{seconds}");

@@ -338,6 +338,8 @@ pub(crate) async fn a_restore_needs_a_free_name(store: &Store) {
     let mut torn = restore.clone();
     torn.versions.pop();
     assert!(matches!(store.secret_restore(write(torn)).await, Err(Error::Conflict(_))), "the pointer points nowhere");
+    let purge = SecretPurge { workspace: world.workspace, secret: whole.secret.row.id, revision: 3 };
+    store.secret_purge(write(purge)).await.unwrap();
     let mut unsealable = restore;
     unsealable.secret.row.name = secret_name("free");
     unsealable.versions[1].1.key_id = KeyId::from_bytes([1; 16]);

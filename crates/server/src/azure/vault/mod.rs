@@ -81,5 +81,10 @@ async fn sign_in(app: &App, parts: &Parts, asked: &mut Asked) -> Result<Caller> 
         };
     }
     asked.renewable = true;
-    Err(Unauthenticated::Unknown.into())
+    let signed_in = app.sign_in_face(text, source, &asked.vault.resource()).await;
+    if let Err(Error::Unauthenticated(Unauthenticated::Audience)) = signed_in {
+        let known = app.sign_in_face_for_any(text, source).await?;
+        asked.audience = known.token.kind.audience().map(ToOwned::to_owned);
+    }
+    signed_in
 }

@@ -18,22 +18,22 @@ use super::routes::all;
 use super::scene::{CALLERS, Scene, VALUE};
 
 /// What no escaping and quoting touches.
-const CORE: &str = "cAnArY5e7d19cAnArY";
+pub(crate) const CORE: &str = "cAnArY5e7d19cAnArY";
 
 /// Looks for texts in all their forms.
-struct Search {
+pub(crate) struct Search {
     finder: AhoCorasick,
     forms: Vec<&'static str>,
 }
 
 impl Search {
-    fn new(texts: &[(String, String)]) -> Self {
+    pub(crate) fn new(texts: &[(String, String)]) -> Self {
         let forms: Vec<_> = texts.iter().flat_map(|(whole, core)| forms(whole, core)).collect();
         let finder = AhoCorasick::new(forms.iter().map(|(_, bytes)| bytes)).unwrap();
         Self { finder, forms: forms.into_iter().map(|(name, _)| name).collect() }
     }
 
-    fn find(&self, bytes: &[u8]) -> Option<&'static str> {
+    pub(crate) fn find(&self, bytes: &[u8]) -> Option<&'static str> {
         self.finder.find(bytes).map(|found| self.forms[found.pattern()])
     }
 }
@@ -77,7 +77,7 @@ fn escaped(c: char) -> String {
 
 /// Everything that is logged, at every level, by every thread.
 #[derive(Clone, Default)]
-struct Heard(Arc<Mutex<String>>);
+pub(crate) struct Heard(pub(crate) Arc<Mutex<String>>);
 
 impl Heard {
     fn say(&self, metadata: &Metadata<'_>, visit: impl FnOnce(&mut Line)) {
@@ -262,7 +262,7 @@ async fn errors(scene: &Scene, value: &Search) {
 }
 
 /// Looks through every file; how many bytes there were.
-fn files(nowhere_in: &impl Fn(&str, &[u8]), folder: &Path) -> usize {
+pub(crate) fn files(nowhere_in: &impl Fn(&str, &[u8]), folder: &Path) -> usize {
     let mut seen = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

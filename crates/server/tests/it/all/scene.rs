@@ -55,6 +55,18 @@ pub(crate) struct Ask {
     pub(super) own: Option<Arc<Launcher>>,
 }
 
+impl Ask {
+    /// Of an address that is no route of the native API.
+    pub(crate) fn at(method: &str, address: String, body: &Value) -> Self {
+        let route = Route { path: address.clone(), method: method.to_owned(), by: By::Token, body: !body.is_null() };
+        let (content_type, body) = match body {
+            Value::Null => (None, Vec::new()),
+            json => (Some("application/json"), json.to_string().into_bytes()),
+        };
+        Self { route, address, content_type, body, own: None }
+    }
+}
+
 impl Scene {
     pub(crate) async fn new() -> Self {
         let world = World::new().await;

@@ -1,3 +1,4 @@
 //! The Azure faces.
 
 mod authority;
+mod vault;
