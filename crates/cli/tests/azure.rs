@@ -132,7 +132,7 @@ fn a_program_signs_in_when_somebody_approves_its_code_and_azure_env_prints_what_
     // As a service principal.
     ok(&server.run("owner", &["admin", "principal", "create", "ci"]));
     ok(&server.run("owner", &["workspace", "member", "add", "ci", "--role", "reader", "--workspace", "default"]));
-    let secret = ok(&server.run("owner", &["admin", "client-secret", "ci", "--json"]));
+    let secret = ok(&server.run("owner", &["admin", "client-secret", "create", "ci", "--json"]));
     let secret: Value = serde_json::from_str(&secret).unwrap();
     let (id, secret) = (secret["client_id"].as_str().unwrap(), secret["client_secret"].as_str().unwrap());
     let mut service = kluis(&server.folder, "node");
