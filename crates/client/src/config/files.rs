@@ -17,6 +17,9 @@ pub const USER_FILE: &str = "config.json";
 /// Where Azure's clients look, in their order.
 const AZURE_FILES: [&str; 3] = [".azureml/config.json", "aml_config/config.json", "config.json"];
 
+/// The key of an Azure file's second shape.
+const SCOPE: &str = "Scope";
+
 /// What a project says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Project {
@@ -47,7 +50,7 @@ impl Project {
     /// Reads a project file, ours or Azure's.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let object = read_object(path)?;
-        if object.contains_key("workspace_name") { Self::azure(path, &object) } else { Self::ours(path, &object) }
+        if looks_like_azure(&object) { Self::azure(path, &object) } else { Self::ours(path, &object) }
     }
 
     fn ours(path: &Path, object: &Map<String, Value>) -> Result<Self, ConfigError> {
@@ -62,12 +65,24 @@ impl Project {
         })
     }
 
+    /// In either shape: three names, or, as their `write_config` writes it, the three in one address, which wins.
     fn azure(path: &Path, object: &Map<String, Value>) -> Result<Self, ConfigError> {
-        let workspace = required(path, object, "workspace_name")?;
-        let azure = AzureNames {
-            subscription_id: text(path, object, "subscription_id")?.map(str::to_owned),
-            resource_group: text(path, object, "resource_group")?.map(str::to_owned),
+        let (workspace, subscription_id, resource_group) = match text(path, object, SCOPE)? {
+            Some(scope) => {
+                let invalid =
+                    |reason: String| ConfigError::Invalid { place: format!("`{SCOPE}` in {}", path.display()), reason };
+                let part = |key: &str| scope_part(scope, key).map(str::to_owned);
+                let name = part("workspaces").ok_or_else(|| invalid("no `/workspaces/NAME` is in it".to_owned()))?;
+                let workspace = WorkspaceName::parse(&name).map_err(|error| invalid(error.to_string()))?;
+                (workspace, part("subscriptions"), part("resourceGroups"))
+            }
+            None => (
+                required(path, object, "workspace_name")?,
+                text(path, object, "subscription_id")?.map(str::to_owned),
+                text(path, object, "resource_group")?.map(str::to_owned),
+            ),
         };
+        let azure = AzureNames { subscription_id, resource_group };
         Ok(Self { path: path.to_owned(), address: None, workspace, ca_sha256: None, compute: None, azure: Some(azure) })
     }
 
@@ -129,7 +144,14 @@ pub fn find_project(start: &Path) -> Result<Option<Project>, ConfigError> {
 }
 
 fn looks_like_azure(object: &Map<String, Value>) -> bool {
-    ["workspace_name", "subscription_id", "resource_group"].iter().any(|key| object.contains_key(*key))
+    ["workspace_name", "subscription_id", "resource_group", SCOPE].iter().any(|key| object.contains_key(*key))
+}
+
+/// What stands behind `key` in `/subscriptions/S/resourceGroups/G/providers/.../workspaces/W`.
+fn scope_part<'s>(scope: &'s str, key: &str) -> Option<&'s str> {
+    let mut parts = scope.split('/');
+    parts.find(|part| part.eq_ignore_ascii_case(key))?;
+    parts.next().filter(|part| !part.is_empty())
 }
 
 /// The user's own default: address, workspace, pin, compute target; each may be absent.
@@ -255,6 +277,19 @@ mod tests {
     }
 
     #[test]
+    fn the_shape_that_azures_client_writes_is_read() {
+        let scope = "/subscriptions/s-1/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/churn";
+        for (file, more) in [(".azureml/config.json", ""), ("config.json", r#", "workspace_name": "other""#)] {
+            let root = tree(&[(file, &format!(r#"{{"Id": null, "Scope": "{scope}"{more}}}"#))]);
+            let project = find_project(root.path()).unwrap().unwrap();
+            assert_eq!(project.workspace.as_str(), "churn", "{file}");
+            let names = AzureNames { subscription_id: Some("s-1".into()), resource_group: Some("g".into()) };
+            assert_eq!(project.azure, Some(names));
+            assert_eq!(Project::read(&root.path().join(file)).unwrap().workspace.as_str(), "churn");
+        }
+    }
+
+    #[test]
     fn a_config_json_of_another_program_is_passed_over() {
         let root = tree(&[("config.json", r#"{"model_type": "bert"}"#), ("x/config.json", "not json")]);
         assert_eq!(find_project(&root.path().join("x")).unwrap(), None);
@@ -271,6 +306,9 @@ mod tests {
             (".kluis/config.json", "{", "line 1"),
             (".azureml/config.json", r#"{"resource_group": "g"}"#, "has no `workspace_name`"),
             ("config.json", r#"{"resource_group": "g"}"#, "has no `workspace_name`"),
+            (".azureml/config.json", r#"{"Scope": "/subscriptions/s"}"#, "`/workspaces/NAME`"),
+            (".azureml/config.json", r#"{"Scope": "/workspaces/a b"}"#, "`Scope` in"),
+            (".azureml/config.json", r#"{"Scope": 7}"#, "`Scope` in"),
         ] {
             let root = tree(&[(file, content)]);
             let error = find_project(root.path()).unwrap_err().to_string();

@@ -136,7 +136,8 @@ impl History {
             return self.discovery(&request);
         }
         if !http::bearer(&request).is_some_and(|token| self.tokens.accepts(token)) {
-            let body = ErrorBody::user("Only a token of this run is accepted here.", Some(code::UNAUTHENTICATED), self.now());
+            let body =
+                ErrorBody::user("Only a token of this run is accepted here.", Some(code::UNAUTHENTICATED), self.now());
             return http::json(StatusCode::UNAUTHORIZED, &body);
         }
         let outcome = match http::segments(request.uri().path().trim_end_matches('/')) {

@@ -185,7 +185,10 @@ mod tests {
         assert_eq!(parameter(query, "resource").as_deref(), Some("https://vault.localhost:8443"));
         assert_eq!(parameter(query, "x").as_deref(), Some(""));
         assert_eq!(parameter(query, "y"), None);
-        assert_eq!(parameter(Some("resource=https://vault.localhost:8443/"), "resource").unwrap(), "https://vault.localhost:8443/");
+        assert_eq!(
+            parameter(Some("resource=https://vault.localhost:8443/"), "resource").unwrap(),
+            "https://vault.localhost:8443/"
+        );
     }
 
     #[test]

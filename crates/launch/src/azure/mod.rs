@@ -162,8 +162,7 @@ impl Azure {
         };
         let reachable = proxy.is_some() || matches!(self.way, Way::Hosts { .. });
         let trust = self.trust.as_ref().filter(|_| reachable);
-        let trusted = trust
-            .map(|trust| variables::Trusted { all: trust.all.as_deref(), authority: &trust.authority });
+        let trusted = trust.map(|trust| variables::Trusted { all: trust.all.as_deref(), authority: &trust.authority });
         let Some(plain) = port(&self.plain) else { return };
         let offer = variables::Offer {
             names: &self.names,

@@ -52,7 +52,11 @@ mod tests {
     #[test]
     fn the_name_is_the_servers_or_localhost() {
         for (server, url, resource) in [
-            ("kluis.example.org:9000", "https://team-a.vault.kluis.example.org:9000", "https://vault.kluis.example.org:9000"),
+            (
+                "kluis.example.org:9000",
+                "https://team-a.vault.kluis.example.org:9000",
+                "https://vault.kluis.example.org:9000",
+            ),
             ("127.0.0.1:8443", "https://team-a.vault.localhost:8443", "https://vault.localhost:8443"),
             ("[::1]:8443", "https://team-a.vault.localhost:8443", "https://vault.localhost:8443"),
             ("https://localhost", "https://team-a.vault.localhost", "https://vault.localhost"),

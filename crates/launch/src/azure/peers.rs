@@ -44,7 +44,8 @@ fn holds(pid: i32, link: &str) -> bool {
 /// The rank of a process of the run, from the environment that it was started with, else `node`.
 pub(super) fn rank(member: Member, node: u32) -> u32 {
     // Other variables in there may hold a secret.
-    let environment = Zeroizing::new(std::fs::read(format!("/proc/{}/environ", member.process.pid)).unwrap_or_default());
+    let environment =
+        Zeroizing::new(std::fs::read(format!("/proc/{}/environ", member.process.pid)).unwrap_or_default());
     let value = |name: &str| {
         let entry = environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(name.as_bytes()));
         std::str::from_utf8(entry?.strip_prefix(b"=")?).ok()?.parse().ok()

@@ -183,7 +183,9 @@ mod tests {
         for other in [String::new(), text[1..].to_owned(), format!("{}.{}.{}", parts[0], parts[1], "A".repeat(43))] {
             assert!(!tokens.accepts(&other));
         }
-        assert!(!Tokens::new("x", "y", Life::Run, Arc::new(ManualClock::at(Timestamp::from_seconds(0)))).accepts(&text));
+        assert!(
+            !Tokens::new("x", "y", Life::Run, Arc::new(ManualClock::at(Timestamp::from_seconds(0)))).accepts(&text)
+        );
         assert!(!format!("{tokens:?}").contains(&text[..20]));
     }
 }

@@ -138,7 +138,9 @@ mod tests {
         let certificate = format!("{BEGIN}\nAAAA\n{END}\n");
         std::fs::write(
             &mixed,
-            format!("# a comment\n{certificate}-----BEGIN PRIVATE KEY-----\nBBBB\n-----END PRIVATE KEY-----\n{certificate}"),
+            format!(
+                "# a comment\n{certificate}-----BEGIN PRIVATE KEY-----\nBBBB\n-----END PRIVATE KEY-----\n{certificate}"
+            ),
         )
         .unwrap();
         assert_eq!(certificates(&mixed), Some(format!("{certificate}{certificate}")));

@@ -84,7 +84,9 @@ impl Offer<'_> {
         group(azureml::variables(&plain, context, self.run_token));
         if let Some(trust) = self.trust {
             group(vec![("KLUIS_VAULT_URL", self.names.url.to_string())]);
-            for (name, path) in BUNDLES.map(|name| (name, trust.all)).into_iter().chain([(EXTRA_BUNDLE, Some(trust.authority))]) {
+            for (name, path) in
+                BUNDLES.map(|name| (name, trust.all)).into_iter().chain([(EXTRA_BUNDLE, Some(trust.authority))])
+            {
                 if let Some(path) = path.and_then(Path::to_str) {
                     group(vec![(name, path.to_owned())]);
                 }
@@ -174,8 +176,12 @@ mod tests {
 
     #[test]
     fn what_the_submitter_set_wins_and_takes_its_group_along() {
-        let all = variables(&[("MSI_ENDPOINT", "http://theirs"), ("SSL_CERT_FILE", "/theirs"), ("AZUREML_RUN_ID", "x")], None);
-        for gone in ["MSI_SECRET", "IDENTITY_ENDPOINT", "AZURE_TOKEN_CREDENTIALS", "SSL_CERT_FILE", "AZUREML_RUN_TOKEN"] {
+        let all = variables(
+            &[("MSI_ENDPOINT", "http://theirs"), ("SSL_CERT_FILE", "/theirs"), ("AZUREML_RUN_ID", "x")],
+            None,
+        );
+        for gone in ["MSI_SECRET", "IDENTITY_ENDPOINT", "AZURE_TOKEN_CREDENTIALS", "SSL_CERT_FILE", "AZUREML_RUN_TOKEN"]
+        {
             assert!(!all.contains_key(gone), "{gone}");
         }
         assert!(all.contains_key("REQUESTS_CA_BUNDLE"));

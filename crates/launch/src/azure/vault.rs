@@ -98,7 +98,9 @@ impl Vault {
             (&Method::GET, ["secrets", name, version] | ["secrets", name, version, ""]) if *version != "versions" => {
                 self.get(name, Some(version), member).await
             }
-            (method, ["secrets" | "deletedsecrets" | "keys" | "certificates" | "storage", ..]) => self.forbidden(method),
+            (method, ["secrets" | "deletedsecrets" | "keys" | "certificates" | "storage", ..]) => {
+                self.forbidden(method)
+            }
             _ => other(StatusCode::NOT_FOUND, "NotFound", None, "There is no such resource in a vault."),
         }
     }

@@ -64,12 +64,7 @@ async fn list(State(app): State<App>, By(caller): By, Path(at): Path<Container>)
     Ok(Json(Listed::whole(files.into_iter().map(one).collect())))
 }
 
-async fn one(
-    State(app): State<App>,
-    By(caller): By,
-    origin: Origin,
-    Path(at): Path<Container>,
-) -> Result<Json<Value>> {
+async fn one(State(app): State<App>, By(caller): By, origin: Origin, Path(at): Path<Container>) -> Result<Json<Value>> {
     let run = at.run()?;
     let found = files(&app, &caller, &at.workspace, &run).await?;
     if !found.iter().any(|(path, _)| *path == at.path) {
@@ -129,8 +124,6 @@ async fn infos(
 ) -> Result<Vec<Value>> {
     let addresses = content::addresses(app, caller, origin, workspace, run, paths).await?;
     let container = data_container(run);
-    let info = |(path, address): (&&str, String)| {
-        json!({ "contentUri": address, "origin": ORIGIN, "container": container, "path": path })
-    };
+    let info = |(path, address): (&&str, String)| json!({ "contentUri": address, "origin": ORIGIN, "container": container, "path": path });
     Ok(paths.iter().zip(addresses).map(info).collect())
 }

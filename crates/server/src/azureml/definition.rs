@@ -194,7 +194,8 @@ fn is_default(conda: &Value) -> bool {
     dependencies.iter().all(|dependency| match dependency {
         Value::String(text) => text.starts_with("python=") || text == "python" || text == "pip",
         Value::Object(_) => dependency["pip"].as_array().is_some_and(|pip| {
-            pip.iter().all(|p| p.as_str().is_some_and(|p| p.starts_with("azureml-defaults") || p.starts_with("azureml-core")))
+            pip.iter()
+                .all(|p| p.as_str().is_some_and(|p| p.starts_with("azureml-defaults") || p.starts_with("azureml-core")))
         }),
         _ => false,
     })

@@ -20,7 +20,11 @@ pub(super) fn routes() -> Router<App> {
         .route(&at("/rp/workspaces", "/computes/{compute}"), get(compute))
 }
 
-async fn services(State(_): State<App>, origin: Origin, Path(_): Path<InWorkspace>) -> Json<BTreeMap<&'static str, String>> {
+async fn services(
+    State(_): State<App>,
+    origin: Origin,
+    Path(_): Path<InWorkspace>,
+) -> Json<BTreeMap<&'static str, String>> {
     Json(azureml::discovery(&origin.services()))
 }
 

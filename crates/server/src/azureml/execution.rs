@@ -60,7 +60,9 @@ async fn start(
                 let definition = part.whole(MAX_BYTES).await?;
                 let parsed = parse(&definition)?;
                 if parsed.compute.is_local() {
-                    return unsupported("`local` is the submitter's own machine; the client submits to it in another way");
+                    return unsupported(
+                        "`local` is the submitter's own machine; the client submits to it in another way",
+                    );
                 }
                 wanted = Some(parsed);
             }
@@ -110,7 +112,9 @@ async fn local(
 }
 
 async fn snapshot(By(_): By) -> Result<Json<Value>> {
-    unsupported("trees are taken as a zip here, not through a blob store: set AML_FORCE_EXECUTE_WITH_ZIP=1 and submit again")
+    unsupported(
+        "trees are taken as a zip here, not through a blob store: set AML_FORCE_EXECUTE_WITH_ZIP=1 and submit again",
+    )
 }
 
 async fn clean(By(_): By) -> Result<Json<Value>> {

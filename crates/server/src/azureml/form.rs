@@ -82,9 +82,10 @@ impl Part {
 
     /// Its bytes, as they arrive.
     pub(super) fn into_stream(self) -> impl Stream<Item = Result<Bytes>> + Send {
-        futures_util::stream::try_unfold(self, |mut this| async move {
-            Ok(this.chunk().await?.map(|bytes| (bytes, this)))
-        })
+        futures_util::stream::try_unfold(
+            self,
+            |mut this| async move { Ok(this.chunk().await?.map(|bytes| (bytes, this))) },
+        )
     }
 
     async fn chunk(&mut self) -> Result<Option<Bytes>> {

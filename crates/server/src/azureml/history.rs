@@ -85,7 +85,11 @@ async fn list(
     if let Some(ids) = filter.ids() {
         let mut runs = Vec::new();
         for id in ids {
-            let at = OfRun { workspace: at.workspace.clone(), run: RunId::parse(id).map_err(Error::from)?, experiment: experiment.clone() };
+            let at = OfRun {
+                workspace: at.workspace.clone(),
+                run: RunId::parse(id).map_err(Error::from)?,
+                experiment: experiment.clone(),
+            };
             match found(&app, &caller, &at).await {
                 Err(Error::NotFound("run")) => {}
                 run => runs.push(document(&app, run?)),
@@ -181,12 +185,7 @@ async fn events(
     }
 }
 
-async fn details(
-    State(app): State<App>,
-    By(caller): By,
-    origin: Origin,
-    Path(at): Path<OfRun>,
-) -> Result<Json<Value>> {
+async fn details(State(app): State<App>, By(caller): By, origin: Origin, Path(at): Path<OfRun>) -> Result<Json<Value>> {
     let run = found(&app, &caller, &at).await?;
     let logs = content::logs(&app, &caller, &origin, &at.workspace, &run).await?;
     let leaks = run.leaks.iter().map(|leak| {

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
 use kluis_core::api::PageQuery;
-use kluis_core::api::azureml::{Listed, ListMetrics, MetricDefinition, MetricDefinitions, MetricDocument, ReadMetric};
+use kluis_core::api::azureml::{ListMetrics, Listed, MetricDefinition, MetricDefinitions, MetricDocument, ReadMetric};
 use serde_json::Value;
 
 use super::edge::{Refusal, Result};

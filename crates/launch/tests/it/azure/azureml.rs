@@ -92,7 +92,8 @@ print(json.dumps([all(url == BASE for url in services.values()) and 'api' in ser
     let told = ended.fake.told();
     assert_eq!(told.changes[0].tags["best"], "***");
     assert_eq!(told.changes[1].remove_tags, ["none"]);
-    let metrics: Vec<_> = told.metrics.iter().map(|m| (m.metric.name.as_str(), &m.metric.value, m.metric.step)).collect();
+    let metrics: Vec<_> =
+        told.metrics.iter().map(|m| (m.metric.name.as_str(), &m.metric.value, m.metric.step)).collect();
     assert_eq!(metrics, [("loss", &json!(0.5), Some(3)), ("note", &json!("a ***"), None)]);
     assert!(told.end.is_some());
 }

@@ -118,8 +118,7 @@ print(json.dumps({'ok': [ok, body['token_type'], body['resource'] == RESOURCE, i
     assert_eq!(said["ok"], json!([200, "Bearer", true, true, true]));
     assert!(said["app"] == 200 && said["again"] == true && said["repeats"] == false, "{said}");
     let resource = json!([400, "invalid_resource"]);
-    let expected =
-        json!([resource, resource, resource, [401, "invalid_secret"], [400, "invalid_request"], 401]);
+    let expected = json!([resource, resource, resource, [401, "invalid_secret"], [400, "invalid_request"], 401]);
     assert_eq!(said["refusals"], expected);
 }
 
@@ -148,8 +147,21 @@ print(json.dumps([
     let bad = json!([400, "BadParameter", null]);
     let unauthorized = json!([401, "Unauthorized", null]);
     let expected = json!([
-        not_found, denied, bad, 200, denied, not_found, bad, forbidden, forbidden, forbidden, forbidden, forbidden,
-        [404, "NotFound", null], unauthorized, unauthorized,
+        not_found,
+        denied,
+        bad,
+        200,
+        denied,
+        not_found,
+        bad,
+        forbidden,
+        forbidden,
+        forbidden,
+        forbidden,
+        forbidden,
+        [404, "NotFound", null],
+        unauthorized,
+        unauthorized,
     ]);
     assert_eq!(said(&ended), expected);
     // One delivery: another version was delivered to nobody.
@@ -169,8 +181,7 @@ print(json.dumps([mine.count('BEGIN CERT'), 'AAAA' in mine, 'KEY' in mine, os.en
     let theirs = tempfile::NamedTempFile::new().unwrap();
     let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     std::fs::write(&theirs, format!("{pem}-----BEGIN PRIVATE KEY-----\nBBBB\n-----END PRIVATE KEY-----\n")).unwrap();
-    let environment =
-        json!({"REQUESTS_CA_BUNDLE": theirs.path(), "CURL_CA_BUNDLE": "/nowhere/ca.pem", "MY": "own", "KLUIS_VAULT_URL": "https://a.b:1"});
+    let environment = json!({"REQUESTS_CA_BUNDLE": theirs.path(), "CURL_CA_BUNDLE": "/nowhere/ca.pem", "MY": "own", "KLUIS_VAULT_URL": "https://a.b:1"});
     let said = said(&run_of(script).await.context("environment", environment).finish().await);
     assert_eq!(said, json!([2, true, false, "/nowhere/ca.pem", "own", true]));
 }

@@ -61,7 +61,10 @@ print(json.dumps([connect('127.0.0.1:{port}'), connect('localhost:{port}'), conn
     let direct = "127.0.0.1,localhost";
     assert_eq!(said[2].as_str().unwrap().split('|').next(), Some("HTTP/1.1 502 Bad Gateway"));
     assert_eq!((&said[0], &said[1]), (&json!(hello), &json!(hello)));
-    assert_eq!((&said[3], &said[4], &said[5], &said[6]), (&json!(refused), &json!(refused), &json!(direct), &json!(direct)));
+    assert_eq!(
+        (&said[3], &said[4], &said[5], &said[6]),
+        (&json!(refused), &json!(refused), &json!(direct), &json!(direct))
+    );
 }
 
 #[tokio::test]
