@@ -110,6 +110,7 @@ fn a_program_signs_in_when_somebody_approves_its_code_and_azure_env_prints_what_
         ("KLUIS_VAULT_URL", format!("https://default.vault.localhost:{}", server.port())),
         ("AZURE_AUTHORITY_HOST", base.clone()),
         ("AZURE_TENANT_ID", "adfs".into()),
+        ("AZURE_IDENTITY_DISABLE_MULTITENANTAUTH", "1".into()),
         ("MSI_ENDPOINT", format!("{base}/azure/identity/token")),
         ("ARM_CLOUD_METADATA_URL", format!("{base}/azure/metadata")),
     ] {

@@ -56,6 +56,8 @@ async fn print(context: &Context<'_>, env: AzureEnv) -> Outcome<u8> {
     set.put("KLUIS_VAULT_URL", vault.url());
     set.put("AZURE_AUTHORITY_HOST", base.clone());
     set.put("AZURE_TENANT_ID", TENANT);
+    // A script keeps the tenant that stands in it: which one a vault names changes nothing here.
+    set.put("AZURE_IDENTITY_DISABLE_MULTITENANTAUTH", "1");
     match &resolved.login {
         Login::Client { id, secret } => set.service_principal(id, secret),
         _ => {
