@@ -151,7 +151,7 @@ const inRun = {
   get: async () => {
     const got = await client.getSecret(name);
     assert.equal([...got.value].length, Number(env.EXPECTED_LENGTH));
-    console.log(JSON.stringify({ said: `the value is ${got.value}` }));
+    console.log("the value is", got.value);
     first = got.properties.version;
   },
   "get a version": async () => {
