@@ -8,7 +8,7 @@ import pathlib
 import pytest
 
 from kluis_server import KLUIS, canary
-from world import SDK_V1, interpreter
+from world import SDK_V1, interpreter, json_lines
 
 VALUE = canary()
 IN_RUN = "In a run: `azureml-core`"
@@ -19,7 +19,6 @@ RUN_OPERATIONS = {
     "Run.get_secret": "works",
     "Run.get_secret, no such secret": "works",
     "Run.get_secrets": "works",
-    "Run.get_secret, not declared": "refused",
     "Run.log, log_list, log_row, log_table, flush": "works",
     "Run.get_metrics": "fails",  # inside a run metrics are logged and not read
     "Run.tag, set_tags, get_tags": "works",
@@ -33,6 +32,7 @@ RUN_OPERATIONS = {
     "Keyvault.list_secrets": "refused",
     "Keyvault.delete_secret": "refused",
 }
+UNDECLARED = {"Run.get_secret, not declared": "refused", "Run.get_secrets, not declared": "refused"}
 LAPTOP_CREDENTIALS = {"service-principal": "a service principal", "login": "the stored login"}
 SEED = json.dumps({"subscription_id": "5ab9d0ea-0000-4000-8000-000000000001", "resource_group": "old", "workspace_name": "default"})
 
@@ -55,7 +55,7 @@ def run_of(world, tmp_path, python, script, *options, compute="local"):
     project.mkdir(exist_ok=True)
     (project / "train.py").write_text((SDK_V1 / script).read_text() if script.endswith(".py") else script)
     done = world.cli(
-        "run", "submit", "--python", str(interpreter(f"azureml-{python}")), "--secret", "mysecret", "--compute", compute, *options,
+        "run", "submit", "--python", str(interpreter(f"azureml-{python}")), "--compute", compute, *options,
         "--wait", "train.py", cwd=project, timeout=180,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
@@ -74,7 +74,7 @@ def test_the_two_code_blocks_to_the_letter(world, tmp_path, python, credential):
     block = (SDK_V1 / "get_secret.py").read_text()
     after = f"assert len(secret_value) == {len(VALUE)}\nprint('the secret is', secret_value)\n"
     for compute in ("local", "server"):
-        log = run_of(world, tmp_path, python, block + after, compute=compute)
+        log = run_of(world, tmp_path, python, block + after, "--secret", "mysecret", compute=compute)
         assert "the secret is ***" in log and VALUE not in log, log
 
 
@@ -82,14 +82,14 @@ def test_the_two_code_blocks_to_the_letter(world, tmp_path, python, credential):
 def test_a_run_reads_what_it_may_and_writes_no_secret(world, found, tmp_path, python):
     world.ok("secret", "set", "mysecret", "-", stdin=VALUE.encode())
     world.ok("secret", "set", "undeclared", "-", stdin=canary().encode())
-    variables = {"EXPECTED_LENGTH": str(len(VALUE)), "UNDECLARED": "undeclared", "DRIVERS": str(SDK_V1)}
+    variables = {"EXPECTED_LENGTH": str(len(VALUE)), "DRIVERS": str(SDK_V1)}
     options = [word for name, value in variables.items() for word in ("--env", f"{name}={value}")]
     log = run_of(world, tmp_path, python, "in_run.py", *options)
-    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
-    assert {line["operation"]: line["outcome"] for line in lines} == RUN_OPERATIONS, json.dumps(lines, indent=1)
+    run = world.json("run", "list")["items"][0]["id"]
+    lines = json_lines(log) + json_lines(run_of(world, tmp_path, python, "undeclared.py", "--secret", "mysecret", *options))
+    assert {line["operation"]: line["outcome"] for line in lines} == RUN_OPERATIONS | UNDECLARED, json.dumps(lines, indent=1)
     assert "the value is ***" in log and VALUE not in log
     assert world.ok("secret", "get", "mysecret", "--reveal") == VALUE, "nothing was overwritten"
-    run = world.json("run", "list")["items"][0]["id"]
     metrics = {m["name"] for m in world.json("run", "metrics", run)["items"]}
     assert {"accuracy", "many", "row", "table"} <= metrics, metrics
     found.add(IN_RUN, PYTHONS[python], lines)
@@ -101,6 +101,7 @@ def test_the_whole_laptop_side_works(world, found, tmp_path, credential):
     project, env = on_laptop(world, tmp_path, credential)
     python = str(interpreter("azureml-3.10"))
     env |= {"EXPECTED_LENGTH": str(len(VALUE)), "DRIVERS": str(SDK_V1), "PROJECT_PYTHON": python}
+    env |= {"TAG": f"laptop-{credential}", "TMPDIR": str(tmp_path)}
     lines = world.on_laptop(python, str(SDK_V1 / "laptop.py"), env=env, cwd=project, seconds=240)
     assert all(line["outcome"] == "works" for line in lines), json.dumps(lines, indent=1)
     assert len(lines) == 11

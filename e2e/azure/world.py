@@ -95,7 +95,7 @@ class World(Server):
         nothing of Azure or Kluis before."""
         env = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "USER", "LANG", "TMPDIR"}}
         env |= {"KLUIS_CONFIG_DIR": str(self.config), "XDG_STATE_HOME": str(self.home / "state"), **more}
-        program = 'set -e; printed=$("$0" azure env "$@"); eval "$printed"; unset KLUIS_CLIENT_SECRET; env -0'
+        program = 'set -e; printed=$("$0" azure env "$@"); eval "$printed"; env -0'
         words = ["sh", "-c", program, KLUIS]
         if client:
             words += ["--client-id", client[0]]

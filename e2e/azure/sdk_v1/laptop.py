@@ -14,6 +14,7 @@ from azureml.core.run import Run  # noqa: E402
 from azureml.exceptions import ActivityFailedException, ServiceException  # noqa: E402
 from steps import raises, step  # noqa: E402
 
+TAG = os.environ["TAG"]
 VALUE = "välue with \"quotes\" and \U0001f511"
 ws = Workspace.from_config()
 keyvault = ws.get_default_keyvault()
@@ -26,26 +27,27 @@ def workspace():
 
 
 def setting():
-    assert keyvault.set_secret(name="laptop", value=VALUE) is None
-    assert keyvault.get_secret("laptop") == VALUE
-    keyvault.set_secret("laptop", "second")
-    assert keyvault.get_secret("laptop") == "second"
+    assert keyvault.set_secret(name=TAG, value=VALUE) is None
+    assert keyvault.get_secret(TAG) == VALUE
+    keyvault.set_secret(TAG, "second")
+    assert keyvault.get_secret(TAG) == "second"
 
 
 def batches():
-    keyvault.set_secrets({"laptop-1": "one", "laptop-2": "two"})
-    assert keyvault.get_secrets(["laptop-1", "laptop-2", "no-such"]) == {"laptop-1": "one", "laptop-2": "two", "no-such": None}
+    keyvault.set_secrets({f"{TAG}-1": "one", f"{TAG}-2": "two"})
+    got = keyvault.get_secrets([f"{TAG}-1", f"{TAG}-2", "no-such"])
+    assert got == {f"{TAG}-1": "one", f"{TAG}-2": "two", "no-such": None}, list(got)
 
 
 def listing():
     names = [item["name"] for item in keyvault.list_secrets()]
-    assert {"laptop", "laptop-1", "laptop-2", "mysecret"} <= set(names), names
+    assert {TAG, f"{TAG}-1", f"{TAG}-2", "mysecret"} <= set(names), names
 
 
 def deleting():
-    keyvault.delete_secret("laptop")
-    keyvault.delete_secrets(["laptop-1", "laptop-2"])
-    error = raises(ServiceException, "laptop", lambda: keyvault.get_secret("laptop"))
+    keyvault.delete_secret(TAG)
+    keyvault.delete_secrets([f"{TAG}-1", f"{TAG}-2"])
+    error = raises(ServiceException, TAG, lambda: keyvault.get_secret(TAG))
     assert error.status_code == 404
 
 
@@ -100,6 +102,7 @@ def logs():
 
 
 def written():
+    pathlib.Path("elsewhere").mkdir()
     ws.write_config(path="elsewhere")
     assert Workspace.from_config(path="elsewhere").name == ws.name
     assert pathlib.Path("elsewhere/.azureml/config.json").exists()

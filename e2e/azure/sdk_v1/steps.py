@@ -2,7 +2,7 @@
 
 import json
 
-from azureml.exceptions import AzureMLException, ServiceException, UserErrorException
+from azureml.exceptions import ServiceException, UserErrorException
 
 
 def step(operation, work):
@@ -16,7 +16,7 @@ def step(operation, work):
         line.update(outcome="refused" if refused else "fails", detail=str(error)[:2000])
     except ServiceException as error:
         line.update(outcome="refused" if error.status_code == 403 else "fails", status=error.status_code, detail=str(error)[:2000])
-    except (AzureMLException, AssertionError, AttributeError, TypeError, KeyError, ValueError) as error:
+    except Exception as error:  # whatever the package makes of it
         line.update(outcome="fails", detail=f"{type(error).__name__}: {error}"[:2000])
     print(json.dumps(line), flush=True)
 
