@@ -51,7 +51,8 @@ fn vault(hosts: &[HostName], request: &Request) -> Option<VaultUrl> {
             Authority::try_from(host.as_bytes()).ok()?
         }
     };
-    is_vault(hosts, asked.host()).then(|| VaultUrl::from_host(asked.as_str())).flatten()
+    let is_plain = asked.port_u16().is_some() || asked.as_str() == asked.host();
+    (is_plain && is_vault(hosts, asked.host())).then(|| VaultUrl::from_host(asked.as_str())).flatten()
 }
 
 /// Whether this is a vault's host, and not itself a name of the installation.
@@ -142,7 +143,9 @@ mod tests {
         assert_eq!(asked("https://A.vault.localhost:8443/secrets", &["localhost"]), a, "HTTP/2");
         assert_eq!(asked("https://localhost/secrets", &["a.vault.localhost"]), None);
         assert_eq!(asked("/secrets", &["a.vault.localhost", "b.vault.localhost"]), None, "which one?");
-        for host in ["", "a.vault.localhost/x", "u@a.vault.localhost", "a.vault.localhost:x", "localhost"] {
+        for host in
+            ["", "a.vault.localhost/x", "u@a.vault.localhost", "a.vault.localhost:x", "a.vault.localhost:", "localhost"]
+        {
             assert_eq!(asked("/secrets", &[host]), None, "{host}");
         }
     }

@@ -430,3 +430,30 @@ impl RootKeyOption {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_certificate_of_before_the_vaults_is_made_anew_and_the_pin_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = ServerOptions::new(folder.path().join("data"), PrincipalName::parse("owner").unwrap());
+        options.hosts = vec!["kluis.example.org".parse().unwrap()];
+        let Prepared { app, certificate, .. } = prepare(&options).await.unwrap();
+        let (authority, pin) = (certificate.authority.unwrap(), app.ca.as_ref().unwrap().sha256.clone());
+        let old = authority.issue_without_vaults(app.now()).unwrap();
+        assert!(!old.is_for_vaults_of(&authority) && !old.is_due(app.now()));
+        keep(&app.store, &app.vault, app.now(), Leaf::NAME, &old.to_bytes()).await.unwrap();
+        app.store.close();
+
+        let Prepared { app, certificate, .. } = prepare(&options).await.unwrap();
+        let leaf = certificate.leaf.unwrap();
+        assert!(leaf.is_for_vaults_of(&authority));
+        assert_eq!(app.ca.as_ref().unwrap().sha256, pin);
+        app.store.close();
+        let Prepared { app, certificate, .. } = prepare(&options).await.unwrap();
+        assert_eq!(certificate.leaf.unwrap().to_bytes(), leaf.to_bytes(), "once");
+        app.store.close();
+    }
+}

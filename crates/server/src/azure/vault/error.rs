@@ -34,7 +34,7 @@ impl Asked {
 
     /// For the log.
     pub(super) fn route(&self) -> &'static str {
-        self.operation.as_ref().map_or("vault", Operation::permission)
+        self.operation.as_ref().map_or("vault", Operation::route)
     }
 }
 
@@ -93,7 +93,7 @@ fn body(error: &Error, asked: &Asked) -> ErrorBody {
         }
         Error::Forbidden(_) => Refusal::AccessDenied {
             principal: &asked.principal.map(|id| id.to_string()).unwrap_or_default(),
-            permission: asked.route(),
+            permission: asked.operation.as_ref().map_or("any", Operation::permission),
             vault: asked.vault.name(),
         }
         .body(),

@@ -58,7 +58,25 @@ impl Operation {
         })
     }
 
-    /// The permission, in this dialect's word; the log's word for the operation too.
+    /// For the log.
+    pub(super) const fn route(&self) -> &'static str {
+        match self {
+            Self::Set(_) => "vault/set",
+            Self::Get(..) => "vault/get",
+            Self::Update(..) => "vault/update",
+            Self::List => "vault/list",
+            Self::Versions(_) => "vault/versions",
+            Self::Delete(_) => "vault/delete",
+            Self::ListDeleted => "vault/list-deleted",
+            Self::GetDeleted(_) => "vault/get-deleted",
+            Self::Recover(_) => "vault/recover",
+            Self::Purge(_) => "vault/purge",
+            Self::Backup(_) => "vault/backup",
+            Self::Restore => "vault/restore",
+        }
+    }
+
+    /// The permission that it needs, in this dialect's word.
     pub(super) const fn permission(&self) -> &'static str {
         match self {
             Self::Set(_) | Self::Update(..) => "set",
