@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::api::Json;
 use crate::error::Error;
-use crate::service::identity::FaceIssued;
+use crate::service::identity::{Audience, FaceIssued};
 
 /// Why there is no token.
 #[derive(Debug)]
@@ -65,13 +65,15 @@ fn rendered(status: StatusCode, error: &str, error_description: &str) -> Respons
     (status, Json(Body { error, error_description })).into_response()
 }
 
-/// A token for an application, or for a person with what a client makes an account of. There is no `scope`: a client then
-/// keeps the token under what it asked for.
+/// A token for an application, or for a person with what a client makes an account of. Without a `scope` a client keeps it
+/// under what it asked for; asking for what came of a device code, it does not say what for, and has to be told.
 #[derive(Serialize)]
 pub(super) struct TokenAnswer {
     token_type: &'static str,
     expires_in: i64,
     ext_expires_in: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
     access_token: Plaintext,
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<Plaintext>,
@@ -88,11 +90,18 @@ impl TokenAnswer {
             token_type: "Bearer",
             expires_in,
             ext_expires_in: expires_in,
+            scope: None,
             access_token: issued.token,
             refresh_token: None,
             id_token: None,
             client_info: None,
         }
+    }
+
+    /// With what it is good for.
+    pub(super) fn scoped(self, audience: &Audience) -> Self {
+        let scope = format!("{}/.default openid profile offline_access", audience.as_str());
+        Self { scope: Some(scope), ..self }
     }
 
     /// With what a client that signs a person in keeps an account by.

@@ -76,7 +76,7 @@ async fn by_device_code(app: &App, Source(source): Source, issuer: &Issuer, form
     let (login, audience) = device::approved(app, source, form).await?;
     let caller = app.sign_in(login.token.expose(), source).await?;
     let issued = app.identity().face_token(&caller, &audience, issuer).await?;
-    Ok(of_a_person(app, issued, &caller, issuer, form, Some(login.token)))
+    Ok(of_a_person(app, issued, &caller, issuer, form, Some(login.token)).scoped(&audience))
 }
 
 /// A person's login by device code, from then on.
@@ -137,10 +137,15 @@ pub(super) async fn signed_in(app: &App, text: &str, source: std::net::IpAddr) -
     } else {
         app.sign_in_face_for_any(text, source).await
     };
-    if let Err(Error::Unauthenticated(_)) = signed_in {
-        app.throttle.count();
+    match signed_in {
+        // It is neither kind: to name one of them would mislead.
+        Err(Error::Unauthenticated(Unauthenticated::Form(_))) => Err(not_accepted(app).into()),
+        Err(e @ Error::Unauthenticated(_)) => {
+            app.throttle.count();
+            Err(e.into())
+        }
+        signed_in => Ok(signed_in?),
     }
-    Ok(signed_in?)
 }
 
 fn not_accepted(app: &App) -> Error {

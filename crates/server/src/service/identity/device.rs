@@ -165,14 +165,13 @@ impl Identity<'_> {
         people_only(caller)?;
         let mut row = self.device_waiting(caller, user_code).await?;
         let shown = view(&row);
-        let (now, action) = match approve {
-            true => (self.app.now(), AuditAction::LoginApproved),
-            false => (self.app.now(), AuditAction::LoginDenied),
+        let now = self.app.now();
+        let (state, action) = if approve {
+            (DeviceState::Approved { by: caller.id(), with: caller.token.id }, AuditAction::LoginApproved)
+        } else {
+            (DeviceState::Denied, AuditAction::LoginDenied)
         };
-        row.state = match approve {
-            true => DeviceState::Approved { by: caller.id(), with: caller.token.id },
-            false => DeviceState::Denied,
-        };
+        row.state = state;
         let record = self.app.vault.audit_entry(caller.record(now, action));
         let device = self.app.authenticated(row, DeviceRow::canonical);
         let write = Write::new(caller.authority(), record, DeviceDecide { device, now });

@@ -41,9 +41,9 @@ async fn callers(world: &World) -> Callers {
 async fn who_gets_a_token_by_what() {
     let world = World::new().await;
     let Callers(callers) = callers(&world).await;
-    let (client, _) = world.service_principal("other").await;
     let mut table = String::new();
-    for (who, credential) in &callers {
+    for (n, (who, credential)) in callers.iter().enumerate() {
+        let (client, _) = world.service_principal(&format!("other-{n}")).await;
         let address = format!("/azure/identity/token?api-version=2017-09-01&resource={VAULT}");
         let managed = get(&world, &address, &[("secret", credential)]).await;
         let secret = form(&world, "/adfs/oauth2/token", &by_secret(&client, credential)).await;

@@ -14,10 +14,17 @@ async fn start(world: &World) -> Value {
     world.call("POST", "/login/device", None, Some(json!({ "label": "a node" }))).await.ok()
 }
 
+/// A program's interval passes; only here does time not go by itself.
+async fn wait() {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(5)).await;
+    tokio::time::resume();
+}
+
 /// Asks, a while after the last time.
 async fn poll(world: &World, started: &Value) -> Value {
     let poll = json!({ "device_code": started["device_code"] });
-    tokio::time::advance(Duration::from_secs(5)).await;
+    wait().await;
     world.call("POST", "/login/device/token", None, Some(poll)).await.ok()
 }
 
@@ -31,12 +38,12 @@ async fn azure_start(world: &World) -> Value {
 }
 
 async fn azure_poll(world: &World, started: &Value) -> Answer {
-    tokio::time::advance(Duration::from_secs(5)).await;
+    wait().await;
     let code = text(&started["device_code"]);
     form(world, "/adfs/oauth2/token", &[("grant_type", GRANT), ("client_id", CLIENT), ("device_code", &code)]).await
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_login_is_approved_elsewhere_and_given_once() {
     let world = World::new().await;
     let ada = world.user("ada", Some(("default", "reader"))).await;
@@ -68,7 +75,7 @@ async fn a_login_is_approved_elsewhere_and_given_once() {
     assert!(!log.contains(&code) && !log.contains("a node"), "what a stranger said is in no record");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_denied_expired_or_foreign_login_is_none() {
     let world = World::new().await;
     let denied = start(&world).await;
@@ -89,7 +96,7 @@ async fn a_denied_expired_or_foreign_login_is_none() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_program_asks_at_its_interval() {
     let world = World::new().await;
     let started = start(&world).await;
@@ -100,7 +107,7 @@ async fn a_program_asks_at_its_interval() {
     assert_eq!(poll(&world, &started).await, json!({ "status": "waiting" }));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn an_approval_gives_no_more_than_the_approver_has() {
     let world = World::new().await;
     // A short login makes no long one.
@@ -123,7 +130,7 @@ async fn an_approval_gives_no_more_than_the_approver_has() {
     assert_eq!(poll(&world, &started).await, json!({ "status": "denied" }));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn only_people_approve_and_guessing_codes_is_slowed_down() {
     let world = World::new().await;
     let started = start(&world).await;
@@ -144,7 +151,7 @@ async fn only_people_approve_and_guessing_codes_is_slowed_down() {
     decide(&world, &world.owner, &started, true).await.ok();
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn strangers_fill_no_database() {
     let world = World::new().await;
     for _ in 0..128 {
@@ -158,7 +165,7 @@ async fn strangers_fill_no_database() {
     refused(&bad, 400, "bad_request");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn an_azure_client_signs_a_person_in_and_stays_so() {
     let world = World::new().await;
     let ada = world.user("ada", None).await;
@@ -181,6 +188,7 @@ async fn an_azure_client_signs_a_person_in_and_stays_so() {
     assert_eq!((&account["aud"], &account["preferred_username"]), (&json!(CLIENT), &json!("ada")));
     assert_eq!(account["iss"], "https://localhost:8443/adfs");
     assert!(issued["client_info"].is_string());
+    assert_eq!(issued["scope"], format!("{SCOPE} openid profile offline_access"), "clients keep it under this");
     assert_refused(&azure_poll(&world, &started).await, 400, "expired_token");
 
     let refresh = text(&issued["refresh_token"]);
@@ -202,7 +210,7 @@ async fn an_azure_client_signs_a_person_in_and_stays_so() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn an_azure_client_hears_of_refusals_as_the_standard_has_them() {
     let world = World::new().await;
     let started = azure_start(&world).await;
