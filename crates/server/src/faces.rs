@@ -43,13 +43,12 @@ async fn front(State(app): State<App>, request: Request, next: Next) -> Response
 
 /// The vault that a request asks for, if it asks for one.
 fn vault(hosts: &[HostName], request: &Request) -> Option<VaultUrl> {
-    let asked = match request.uri().authority() {
-        Some(authority) => authority.clone(),
-        None => {
-            let mut all = request.headers().get_all(HOST).iter();
-            let host = all.next().filter(|_| all.next().is_none())?;
-            Authority::try_from(host.as_bytes()).ok()?
-        }
+    let asked = if let Some(authority) = request.uri().authority() {
+        authority.clone()
+    } else {
+        let mut all = request.headers().get_all(HOST).iter();
+        let host = all.next().filter(|_| all.next().is_none())?;
+        Authority::try_from(host.as_bytes()).ok()?
     };
     let is_plain = asked.port_u16().is_some() || asked.as_str() == asked.host();
     (is_plain && is_vault(hosts, asked.host())).then(|| VaultUrl::from_host(asked.as_str())).flatten()

@@ -13,7 +13,7 @@ async fn pages(world: &World, first: &str) -> Vec<Vec<String>> {
         pages.push(page["value"].as_array().unwrap().iter().map(|item| text(&item["id"])).collect());
         match &page["nextLink"] {
             Value::Null => return pages,
-            link => path = text(link).strip_prefix(HERE).expect("it stays on this host").to_owned(),
+            link => text(link).strip_prefix(HERE).expect("it stays on this host").clone_into(&mut path),
         }
         assert!(pages.len() < 100, "the list ends");
     }
