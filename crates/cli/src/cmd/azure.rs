@@ -53,6 +53,9 @@ async fn print(context: &Context<'_>, env: AzureEnv) -> Outcome<u8> {
 
     let mut set = Variables::default();
     let base = vault.installation();
+    // What `azureml-core` starts on this machine calls `kluis`, which knows its logins by the address that they are for.
+    set.put("KLUIS_ADDR", resolved.server.origin.to_string());
+    set.put("KLUIS_CA_SHA256", resolved.server.ca_sha256.to_string());
     set.put("KLUIS_VAULT_URL", vault.url());
     set.put("AZURE_AUTHORITY_HOST", base.clone());
     set.put("AZURE_TENANT_ID", TENANT);
@@ -142,6 +145,8 @@ impl Variables {
 
     fn service_principal(&mut self, id: &PrincipalId, secret: &Plaintext) {
         self.put("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential");
+        self.put("KLUIS_CLIENT_ID", id.to_string());
+        self.put("KLUIS_CLIENT_SECRET", secret.expose());
         for (of_identity, of_azureml, value) in [
             ("AZURE_TENANT_ID", "AZUREML_SERVICE_PRINCIPAL_TENANT_ID", TENANT),
             ("AZURE_CLIENT_ID", "AZUREML_SERVICE_PRINCIPAL_ID", &id.to_string()),

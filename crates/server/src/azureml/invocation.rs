@@ -49,10 +49,13 @@ impl Invocation<'_> {
             out.push_str(text);
             out.push('\n');
         };
-        line(&format!("export KLUIS_ADDR={}", quoted(origin)));
+        // By which of its addresses a login is for the server is known there: `kluis azure env` has said it.
+        line("if [ -z \"${KLUIS_ADDR:-}\" ]; then");
+        line(&format!("  export KLUIS_ADDR={}", quoted(origin)));
         if let Some(ca) = ca_sha256 {
-            line(&format!("export KLUIS_CA_SHA256={}", quoted(ca)));
+            line(&format!("  export KLUIS_CA_SHA256={}", quoted(ca)));
         }
+        line("fi");
         line(&format!("export KLUIS_WORKSPACE={}", quoted(workspace.as_str())));
         line("unset KLUIS_RUN_ID KLUIS_RUN_SOCKET");
         line("here=$(pwd)");
