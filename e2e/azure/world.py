@@ -51,7 +51,7 @@ class World(Server):
     def __enter__(self) -> "World":
         super().__enter__()
         try:
-            self.client = self.service_principal("ci", "contributor")
+            self.client = self.service_principal("ci", "owner")
         except BaseException:
             self.__exit__()
             raise
