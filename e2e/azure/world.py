@@ -52,6 +52,7 @@ class World(Server):
         super().__enter__()
         try:
             self.client = self.service_principal("ci", "owner")
+            self.ok("compute", "grant", "server", "ci")
         except BaseException:
             self.__exit__()
             raise
