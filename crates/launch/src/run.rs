@@ -128,7 +128,7 @@ async fn attempt(
 
     let server = server(&hand_over)?;
     // Beside each other: one waits for the server, the other computes.
-    let azure = Azure::prepare(&hand_over.attempt, &server.origin, &private, wall);
+    let azure = Azure::prepare(&hand_over.attempt, &server.origin, &private, &work, wall);
     let (redeemed, azure) = tokio::join!(redeem(&server, &hand_over, &stopper), azure);
     let (session, opened) = redeemed?;
     let azure = azure.inspect_err(|error| tracing::warn!(%error, "Azure clients will find nothing in this run")).ok();

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | tokens for the vault | plain http on 127.0.0.1, [`identity`] |
 //! | `azureml-core`'s services | the same listener, [`azureml`] |
+//! | where `azureml-core` uploads files | a host below the vault's, [`files`] |
 //! | the vault, under the name that it has outside | TLS with an authority of the run's own, [`trust`], [`vault`] |
 //! | its name in the run | a hosts file of the run's own, [`hosts`]; else a proxy, [`proxy`] |
 //! | who may connect | the same user and a descendant of the launcher, [`peers`] |
@@ -14,6 +15,7 @@
 //! Nothing of this is needed for a run to start: what can not be had here is said in the run's system log and left out.
 
 mod azureml;
+mod files;
 mod hosts;
 mod http;
 mod identity;
@@ -47,6 +49,7 @@ use crate::harden;
 use crate::membership::Member;
 use crate::place::{PrivateFolder, WorkFolder};
 use azureml::History;
+use files::Files;
 pub(crate) use http::Listening;
 use http::Reply;
 use names::Names;
@@ -56,7 +59,6 @@ use trust::Certificate;
 use vault::Vault;
 
 /// Everything that is there before the run starts.
-#[derive(Debug)]
 pub(crate) struct Azure {
     names: Names,
     clock: Arc<SteadyClock>,
@@ -68,6 +70,8 @@ pub(crate) struct Azure {
     trust: Option<Trust>,
     way: Way,
     notes: Vec<String>,
+    /// Where files on their way to the server are laid down.
+    uploads: PathBuf,
 }
 
 /// The certificate and the files that tell the run of it.
@@ -90,6 +94,12 @@ enum Way {
     None,
 }
 
+impl std::fmt::Debug for Azure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Azure").field("names", &self.names).field("way", &self.way).finish_non_exhaustive()
+    }
+}
+
 impl Azure {
     /// Listens, makes the certificate and writes what the run will read. Beside the redeeming of the ticket, which takes
     /// longer.
@@ -97,6 +107,7 @@ impl Azure {
         attempt: &AttemptId,
         server: &Origin,
         private: &PrivateFolder,
+        work: &WorkFolder,
         wall: Option<Wall>,
     ) -> std::io::Result<Self> {
         let plain = Arc::new(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?);
@@ -104,8 +115,8 @@ impl Azure {
         let clock = Arc::new(SteadyClock::start());
         let folder = private.path().to_owned();
         let making = tokio::task::spawn_blocking({
-            let (host, clock, folder) = (names.host.clone(), clock.clone(), folder.clone());
-            move || Trust::make(&host, &clock, &folder)
+            let (names, clock, folder) = (names.clone(), clock.clone(), folder.clone());
+            move || Trust::make(&names, &clock, &folder)
         });
         let way = Way::find(&names, &folder, wall).await;
         let mut notes = Vec::new();
@@ -135,6 +146,7 @@ impl Azure {
             trust,
             way,
             notes,
+            uploads: work.root.join("uploads"),
         })
     }
 
@@ -193,8 +205,10 @@ impl Azure {
         for note in &self.notes {
             desk.logs.system(note);
         }
+        let files = Arc::new(Files::new(desk.clone(), self.uploads.clone(), self.names.clone()));
         let vault = self.trust.as_ref().map(|trust| {
             Arc::new(Vault {
+                files: files.clone(),
                 names: self.names.clone(),
                 tokens: self.vault_tokens.clone(),
                 desk: desk.clone(),
@@ -205,7 +219,7 @@ impl Azure {
             names: self.names.clone(),
             secret: self.secret.clone(),
             tokens: self.vault_tokens.clone(),
-            history: History::new(desk.clone(), self.run_tokens.clone(), self.clock.clone()),
+            history: History::new(desk.clone(), files, self.run_tokens.clone(), self.clock.clone()),
         });
         let mut listening = vec![Listening::start(self.plain.clone(), desk.clone(), move |stream, member| {
             let plain = plain.clone();
@@ -262,8 +276,9 @@ impl Plain {
 }
 
 impl Trust {
-    fn make(host: &str, clock: &SteadyClock, folder: &Path) -> std::io::Result<Self> {
-        let certificate = Certificate::make(host, &[], clock.now()).map_err(std::io::Error::other)?;
+    fn make(names: &Names, clock: &SteadyClock, folder: &Path) -> std::io::Result<Self> {
+        let certificate =
+            Certificate::make(&names.host, &[files::host(names)], clock.now()).map_err(std::io::Error::other)?;
         let authority = trust::write(folder, "authority.pem", &[&certificate.authority])?;
         let all = match trust::system() {
             Some(system) => Some(trust::write(folder, "ca.pem", &[&system, &certificate.authority])?),
@@ -280,7 +295,7 @@ impl Way {
             && let Some(over) = hosts::machines()
             && let Some(listener) = hosts::listen(names.port).await
             && let Ok(SocketAddr::V4(address)) = listener.local_addr()
-            && let Ok(content) = hosts::content(*address.ip(), &[&names.host], &over)
+            && let Ok(content) = hosts::content(*address.ip(), &[&names.host, &files::host(names)], &over)
             && let Ok(file) = trust::write(folder, "hosts", &[&content])
         {
             return Self::Hosts { listener: Arc::new(listener), file, over };

@@ -31,13 +31,15 @@ impl Names {
         self.url.is_audience(text.strip_suffix("/.default").unwrap_or(text))
     }
 
-    /// Whether `HOST:PORT` or, for the usual port, `HOST` is the vault.
+    /// Whether `HOST:PORT` or, for the usual port, `HOST` is the vault, or the files beside it.
     pub(super) fn is_vault(&self, authority: &str) -> bool {
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) => (host, port.parse().ok()),
             None => (authority, Some(443)),
         };
-        host.trim_end_matches('.').eq_ignore_ascii_case(&self.host) && port == Some(self.port)
+        let host = host.trim_end_matches('.');
+        let ours = host.eq_ignore_ascii_case(&self.host) || host.eq_ignore_ascii_case(&super::files::host(self));
+        ours && port == Some(self.port)
     }
 }
 
@@ -74,6 +76,7 @@ mod tests {
         for other in ["https://vault.localhost", "https://vault.azure.net", "https://management.azure.com/", "", "x"] {
             assert!(!names.is_resource(other), "{other}");
         }
+        assert!(names.is_vault("run.blob.team-a.vault.localhost:8443"));
         for other in ["team-a.vault.localhost", "team-b.vault.localhost:8443", "team-a.vault.localhost:8444", ":8443"] {
             assert!(!names.is_vault(other), "{other}");
         }

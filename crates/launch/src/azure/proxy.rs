@@ -185,7 +185,7 @@ mod tests {
         let mut rest = [0; 5];
         server.read_exact(&mut rest).await.unwrap();
         assert_eq!(&rest, b"hello");
-        client.write_all(&[b'x'; 40_000]).await.unwrap();
+        client.write_all(&vec![b'x'; 40_000]).await.unwrap();
         assert!(read_head(&mut server).await.is_none(), "too long");
     }
 }

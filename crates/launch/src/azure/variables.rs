@@ -28,7 +28,6 @@ pub(super) const BUNDLES: [&str; 3] = ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "C
 pub(super) const EXTRA_BUNDLE: &str = "NODE_EXTRA_CA_CERTS";
 
 /// What there is to tell.
-
 pub(super) struct Offer<'o> {
     pub(super) names: &'o Names,
     /// The port of the plain listener on 127.0.0.1.
@@ -105,10 +104,14 @@ impl Offer<'_> {
         }
         let theirs = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
         if self.proxy.is_some() || theirs.iter().any(|name| is_given(context, name)) {
-            let mut direct: Vec<&str> = given(context, &["no_proxy", "NO_PROXY"]).into_iter().collect();
-            direct.extend(["127.0.0.1", "localhost"]);
+            let given = given(context, &["no_proxy", "NO_PROXY"]).unwrap_or_default();
+            let given = given.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+            let mut direct: Vec<&str> = given.chain(["127.0.0.1", "localhost"]).collect();
             if self.proxy.is_none() {
                 direct.push(&self.names.host);
+            } else {
+                // Clients take an entry for the end of a name, and would look for the vault by themselves.
+                direct.retain(|entry| !self.names.host.ends_with(&entry.to_ascii_lowercase()));
             }
             let direct = direct.join(",");
             all.extend([("NO_PROXY", direct.clone()), ("no_proxy", direct)]);
@@ -191,10 +194,10 @@ mod tests {
 
     #[test]
     fn a_proxy_is_only_there_where_it_is_needed_and_loopback_is_reached_without_one() {
-        let all = variables(&[("NO_PROXY", "10.0.0.0/8")], Some(4712));
+        let all = variables(&[("NO_PROXY", "10.0.0.0/8, localhost")], Some(4712));
         assert_eq!(all["https_proxy"], "http://127.0.0.1:4712");
         assert_eq!(all["HTTPS_PROXY"], all["https_proxy"]);
-        assert_eq!(all["no_proxy"], "10.0.0.0/8,127.0.0.1,localhost");
+        assert_eq!(all["no_proxy"], "10.0.0.0/8,127.0.0.1", "`localhost` would be taken for the vault's end");
         assert_eq!(all["NO_PROXY"], all["no_proxy"]);
         let all = variables(&[("HTTPS_PROXY", "http://proxy:3128")], None);
         assert!(!all.contains_key("HTTPS_PROXY"));

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{HOST, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Method, Request, StatusCode};
 use kluis_core::api::broker::BrokerError;
 use kluis_core::api::code;
@@ -18,6 +18,7 @@ use kluis_core::plaintext::Plaintext;
 use serde::Serialize;
 use tokio_rustls::TlsAcceptor;
 
+use super::files::{self, Files};
 use super::http::{self, Reply};
 use super::names::Names;
 use super::peers;
@@ -58,6 +59,8 @@ pub(super) struct Vault {
     pub(super) tokens: Arc<Tokens>,
     pub(super) desk: Arc<Desk>,
     pub(super) tls: TlsAcceptor,
+    /// Answers at another host of the same listener.
+    pub(super) files: Arc<Files>,
 }
 
 impl std::fmt::Debug for Vault {
@@ -73,7 +76,12 @@ impl Vault {
         let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, self.tls.accept(stream)).await else { return };
         http::serve(stream, move |request| {
             let vault = self.clone();
-            async move { vault.answer(&request, member).await }
+            async move {
+                match request.headers().get(HOST).and_then(|host| host.to_str().ok()) {
+                    Some(host) if host.starts_with(files::PREFIX) => vault.files.answer(request).await,
+                    _ => vault.answer(&request, member).await,
+                }
+            }
         })
         .await;
     }

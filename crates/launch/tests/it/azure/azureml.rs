@@ -37,7 +37,7 @@ batch = service('credential/secrets:getbatch', 'POST', {'secrets': [{'name': 'db
 refusals = [service('credential/secrets/unknown'), service('credential/secrets/other'),
     service('credential/secrets', 'PUT', {'name': 'x', 'value': 'y'}), service('credential/secrets'),
     service('credential/secrets/db-password', 'DELETE'), service('credential/secrets/db-password', headers={}),
-    service('credential/secrets/db-password', headers=bearer()), service('artifact/artifacts/ExperimentRun/dcid.test_1'),
+    service('credential/secrets/db-password', headers=bearer()), service('artifact/artifacts/contentinfo/ExperimentRun/dcid.test_1/x'),
     service('metric/runs/test_1/list', 'POST', {}), service('history/runs/another'), service('nothing/x'),
     service('credential/secrets:getbatch', 'POST', {'secrets': 7})]
 print(json.dumps([one[0], one[1]['name'], batch[0], [s['name'] for s in batch[1]['secrets']], batch[1]['notFoundSecrets'],
@@ -50,9 +50,8 @@ print(json.dumps([one[0], one[1]['name'], batch[0], [s['name'] for s in batch[1]
         json!([200, "Db-Password", 200, ["db-password"], ["unknown"], refusals, "Secret unknown not found."]);
     assert!(ended.stdout().starts_with("***\n"));
     assert_eq!(said(&ended), expected);
-    let told = ended.fake.told();
-    assert_eq!(told.reads.len(), 2);
     assert!(!ended.system().contains("correct horse"));
+    assert_eq!(ended.fake.told().reads.len(), 2);
 }
 
 #[tokio::test]
@@ -121,4 +120,37 @@ print(json.dumps([made[0], made[1]['parentRunId'], made[1]['displayName'], list(
     let made: Vec<_> = told.children.iter().map(|child| child.run.as_ref().unwrap().as_str()).collect();
     assert_eq!(made, ["c1", "c2"]);
     assert_eq!(told.metrics[0].run.as_ref().unwrap().as_str(), "c1");
+}
+
+#[tokio::test]
+async fn files_are_uploaded_at_once_or_in_blocks_and_come_among_the_runs_files() {
+    let script = "
+P = 'artifact/artifacts/batch/metadata/ExperimentRun/'
+asked = service(P + 'dcid.test_1', 'POST', {'paths': [{'path': 'outputs/a b.txt'}, {'path': 'outputs/big.bin'}]})[1]
+uri = {path: place['contentUri'] for path, place in asked['artifactContentInformation'].items()}
+small, big = uri['outputs/a b.txt'], uri['outputs/big.bin']
+put = ask(small, 'PUT', {'x-ms-blob-type': 'BlockBlob'}, b'hello')[0]
+head = ask(small, 'HEAD')
+def block(n): return ask(big + '&comp=block&blockid=b%d' % n, 'PUT', {}, bytes([n]) * 100_000)[0]
+def commit(*ids):
+    ids = ''.join('<Latest>b%d</Latest>' % n for n in ids)
+    return ask(big + '&comp=blocklist', 'PUT', {}, ('<BlockList>' + ids + '</BlockList>').encode())[0]
+blocks = [block(1), block(2), commit(2, 1), block(1), block(2), commit(1, 2), ask(big, 'HEAD')[1]['content-length']]
+listed = [a['path'] for a in service('artifact/artifacts/ExperimentRun/dcid.test_1')[1]['value']]
+refusals = [ask(small.split('&sig=')[0] + '&sig=' + '0' * 64, 'PUT', {}, b'x')[0], ask(small)[0],
+    ask(small.replace('dcid.test_1', 'dcid.other%2F'), 'PUT', {}, b'x')[0], ask(small.replace('a%20b', 'none'), 'HEAD')[0],
+    service(P + 'dcid.test_1', 'POST', {'paths': [{'path': '../x'}]})[0], service(P + 'dcid.other', 'POST', {'paths': []})[0]]
+logs = service('artifact/artifacts/prefix/contentinfo/ExperimentRun/dcid.test_1/user_logs')
+print(json.dumps([put, head[0], head[1]['content-length'], blocks, listed, refusals, logs]))
+";
+    let ended = finished(script).await;
+    let expected = json!([
+        201, 200, "5", [201, 201, 400, 201, 201, 201, "200000"], ["outputs/a b.txt", "outputs/big.bin"],
+        [403, 405, 404, 404, 400, 404], [200, {"value": [], "continuationToken": null}],
+    ]);
+    assert_eq!(said(&ended), expected);
+    let told = ended.fake.told();
+    assert_eq!(told.outputs["outputs/a b.txt"], b"hello");
+    let big = &told.outputs["outputs/big.bin"];
+    assert!(big.len() == 200_000 && big[..100_000].iter().all(|b| *b == 1) && big[100_000..].iter().all(|b| *b == 2));
 }

@@ -16,9 +16,9 @@ def ask(url, method='GET', headers={}, body=None):
     context = ssl.create_default_context(cafile=os.environ['SSL_CERT_FILE']) if url.startswith('https') else None
     try:
         with urllib.request.urlopen(request, timeout=20, context=context) as answer:
-            return answer.status, dict(answer.headers), answer.read().decode()
+            return answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.read().decode()
     except urllib.error.HTTPError as error:
-        return error.code, dict(error.headers), error.read().decode()
+        return error.code, {k.lower(): v for k, v in error.headers.items()}, error.read().decode()
 def identity(resource, secret=None, header='secret', method='GET'):
     url = os.environ['MSI_ENDPOINT'] + '?api-version=2017-09-01&resource=' + urllib.parse.quote(resource, '')
     status, _, body = ask(url, method, {header: secret or os.environ['MSI_SECRET']})
@@ -47,13 +47,13 @@ fn said(ended: &Ended) -> Value {
 
 const GET: &str = "
 status, headers, body = vault('/secrets/Db-Password/?api-version=7.6', headers={})
-challenge = headers['WWW-Authenticate']
+challenge = headers['www-authenticate']
 refused = [status, challenge.replace(URL, 'URL'), 'correct' in body]
 status, headers, body = vault('/secrets/Db-Password/?api%2Dversion=2025-07-01')
 bundle = json.loads(body)
 print('the value is', bundle['value'], len(bundle['value']))
 named = any('vault' in line and line.startswith('127.') for line in open('/etc/hosts'))
-print(json.dumps({'refused': refused, 'status': status, 'id': bundle['id'].replace(URL, 'URL'), 'type': headers['Content-Type'],
+print(json.dumps({'refused': refused, 'status': status, 'id': bundle['id'].replace(URL, 'URL'), 'type': headers['content-type'],
     'attributes': bundle['attributes'], 'pid': os.getpid(), 'proxy': 'https_proxy' in os.environ, 'hosts': named}))
 ";
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::run_of;
-use crate::harness::{Ended, Run, Running, skip};
+use crate::harness::{Ended, Run, Running, bwrap_works, skip};
 
 const WAIT: &str = "
 print(json.dumps({'plain': os.environ['MSI_ENDPOINT'], 'secret': os.environ['MSI_SECRET'], 'url': URL,
@@ -45,7 +45,10 @@ fn heard(address: SocketAddr, request: &str) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_of_the_same_user_who_knows_every_secret_hears_nothing() {
-    for confine in ["bwrap", "none"] {
+    for confine in ["bwrap", "landlock"] {
+        if confine == "bwrap" && !bwrap_works() {
+            continue;
+        }
         let run = run_of(WAIT).await.secret("mine", "only for the run").hand_over("confine", json!(confine));
         let (running, said) = waiting(run).await;
         let resource = format!("https://{}", said["url"].as_str().unwrap().split_once('.').unwrap().1);
@@ -111,7 +114,10 @@ many = raw(b'GET /discovery HTTP/1.1\\r\\nHost: x\\r\\n' + b''.join(b'X%d: 1\\r\
 base = os.environ['AZUREML_SERVICE_ENDPOINT'] + '/credential/v2.0/subscriptions/' + os.environ['AZUREML_ARM_SUBSCRIPTION'] + \\
     '/resourceGroups/kluis/providers/Microsoft.MachineLearningServices/workspaces/default/secrets:getbatch'
 token = {'Authorization': 'Bearer ' + os.environ['AZUREML_RUN_TOKEN']}
-large = ask(base, 'POST', token, b'[' + b' ' * 9_000_000 + b']')[0]
+try:
+    large = ask(base, 'POST', token, b'[' + b' ' * 9_000_000 + b']')[0]
+except (urllib.error.URLError, ConnectionError):
+    large = 400  # hung up on while it was still sending
 unread = ask(base, 'POST', {}, b'{}')[0]
 print(json.dumps([long, many, large, unread]))
 ";
