@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use hyper::body::Incoming;
 use hyper::{Method, Request};
 use kluis_core::api::azureml::{
-    ChangeRunDocument, ExperimentDocument, Listed, RunDocument, RunEventDocument, RunTokenDocument, data_container,
-    event, status_text,
+    ChangeRunDocument, CreatedBy, ExperimentDocument, Listed, RunDocument, RunEventDocument, RunTokenDocument,
+    data_container, event, status_text,
 };
 use kluis_core::api::broker::{Answer, Request as Ask};
 use kluis_core::api::runs::ChangeRun;
@@ -150,9 +150,14 @@ impl History {
             script_name: None,
             tags,
             properties: lock(&self.properties).clone(),
-            created_by: None,
+            created_by: Some(self.submitter()),
             error: None,
         })
+    }
+
+    fn submitter(&self) -> CreatedBy {
+        let context = &self.desk.context;
+        CreatedBy { user_object_id: context.submitted_by.to_string(), user_name: context.submitter.to_string() }
     }
 
     fn child_document(&self, run: &RunId, child: &Child) -> RunDocument {
@@ -173,7 +178,7 @@ impl History {
             script_name: None,
             tags: child.tags.clone(),
             properties: child.properties.clone(),
-            created_by: None,
+            created_by: Some(self.submitter()),
             error: None,
         }
     }

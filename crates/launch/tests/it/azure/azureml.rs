@@ -108,13 +108,16 @@ orphan = service(C + 'c4', 'PATCH', {'runId': 'c4', 'tags': {'a': 'b'}})
 service(C + 'c1', 'PATCH', {'tags': {'k': 'v'}})
 service('metric/runs/c1/batch', 'POST', {'values': [{'name': 'm', 'value': [{'data': {'m': 1}}]}]})
 failed = service(C + 'c1/events', 'POST', {'name': 'Microsoft.MachineLearning.Run.Failed', 'data': {'RunId': 'c1'}})
+started = service('history/experiments/test/batch/events', 'POST',
+    {'events': [{'name': 'Microsoft.MachineLearning.Run.Start', 'data': {'RunId': 'c2'}}]})
 children = service(RUN + '/children')[1]
-print(json.dumps([made[0], made[1]['parentRunId'], made[1]['displayName'], list(many[1]['runs']), stranger[0], orphan[0],
-    [[c['runId'], c['status'], c['tags']] for c in children['value']], children['continuationToken'], failed[0]]))
+print(json.dumps([made[0], made[1]['parentRunId'], made[1]['displayName'], made[1]['createdBy']['userName'], list(many[1]['runs']), stranger[0], orphan[0],
+    [[c['runId'], c['status'], c['tags']] for c in children['value']], children['continuationToken'], failed[0], started]))
 ";
     let ended = finished(script).await;
     let children = json!([["c1", "Failed", {"k": "v"}], ["c2", "Running", {}]]);
-    let expected = json!([200, "test_1", "first", ["c2"], 404, 404, children, Value::Null, 200]);
+    let expected =
+        json!([200, "test_1", "first", "ada", ["c2"], 404, 404, children, Value::Null, 200, [200, {"errors": []}]]);
     assert_eq!(said(&ended), expected);
     let told = ended.fake.told();
     let made: Vec<_> = told.children.iter().map(|child| child.run.as_ref().unwrap().as_str()).collect();
