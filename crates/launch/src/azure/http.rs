@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
@@ -23,6 +24,8 @@ use crate::membership::{Member, Stranger};
 
 /// The most connections of one listener at once: a thousand ranks on one node, and some.
 const MOST_CONNECTIONS: usize = 2048;
+/// So many peers are looked for in the process table at once, each by a thread.
+const MOST_ADMITTED_AT_ONCE: usize = 4;
 /// The largest head of a request, in bytes, and the most headers.
 const MAX_HEAD: usize = 32 * 1024;
 const MOST_HEADERS: usize = 64;
@@ -61,6 +64,7 @@ where
     Fut: Future<Output = ()> + Send + 'static,
 {
     let mut connections = JoinSet::new();
+    let turns = Arc::new(Semaphore::new(MOST_ADMITTED_AT_ONCE));
     loop {
         while connections.try_join_next().is_some() {}
         let (stream, peer) = match listener.accept().await {
@@ -74,9 +78,9 @@ where
         if connections.len() >= MOST_CONNECTIONS {
             connections.join_next().await;
         }
-        let (desk, serve) = (desk.clone(), serve.clone());
+        let (desk, serve, turns) = (desk.clone(), serve.clone(), turns.clone());
         connections.spawn(async move {
-            match admit(&stream, peer).await {
+            match admit(&stream, peer, &turns).await {
                 Ok(member) => serve(stream, member).await,
                 // A stranger has nothing to say and is told nothing.
                 Err(stranger) => desk.refused(stranger),
@@ -85,13 +89,14 @@ where
     }
 }
 
-async fn admit(stream: &TcpStream, peer: SocketAddr) -> Result<Member, Stranger> {
+async fn admit(stream: &TcpStream, peer: SocketAddr, turns: &Semaphore) -> Result<Member, Stranger> {
     let (SocketAddr::V4(peer), Ok(SocketAddr::V4(local))) = (peer, stream.local_addr()) else {
         return Err(Stranger::Unknown);
     };
     // Answers are small and waited for.
     let _slower = stream.set_nodelay(true);
     let launcher = std::process::id().cast_signed();
+    let _turn = turns.acquire().await;
     let asked = tokio::task::spawn_blocking(move || peers::admit(peer, local, launcher));
     asked.await.unwrap_or(Err(Stranger::Unknown))
 }
