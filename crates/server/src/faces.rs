@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -12,15 +13,21 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST};
+use http::header::{CONNECTION, EXPECT, HOST};
 use http::uri::Authority;
 use http::{HeaderValue, Version};
+use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
 use kluis_core::api::keyvault::{VAULT_LABEL, VaultUrl};
+use tokio::sync::oneshot;
 
 use crate::app::App;
 use crate::config::HostName;
 use crate::{api, azure};
+
+/// How much of a refused body is taken off the wire before the connection closes, and for how long.
+const MOST_DISCARDED: usize = 1024 * 1024;
+const LINGER_TIME: Duration = Duration::from_secs(5);
 
 /// Every face, ready to serve.
 pub fn router(app: App) -> Router {
@@ -28,8 +35,8 @@ pub fn router(app: App) -> Router {
 }
 
 async fn front(State(app): State<App>, request: Request, next: Next) -> Response {
-    let version = request.version();
-    let (request, read) = watched(request);
+    let (version, waits) = (request.version(), request.headers().contains_key(EXPECT));
+    let (request, read, rest) = watched(request);
     let mut response = match vault(&app.hosts, &request) {
         Some(vault) => azure::vault::answer(&app, vault, request).await,
         None => next.run(request).await,
@@ -37,8 +44,25 @@ async fn front(State(app): State<App>, request: Request, next: Next) -> Response
     // A body that was refused is not read to its end, so nothing can follow it on this connection; HTTP/2 has streams.
     if version <= Version::HTTP_11 && !read.load(Ordering::Acquire) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        // Who expects a word before the body has not sent it.
+        if !waits {
+            tokio::spawn(tokio::time::timeout(LINGER_TIME, discard(rest)));
+        }
     }
     response
+}
+
+/// Takes a refused body off the wire, unseen: a client that is still sending when its connection closes never reads why
+/// (RFC 9112, 9.6).
+async fn discard(rest: oneshot::Receiver<Body>) {
+    let Ok(mut body) = rest.await else { return };
+    let mut left = MOST_DISCARDED;
+    while let Some(Ok(frame)) = body.frame().await {
+        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        if left == 0 {
+            return;
+        }
+    }
 }
 
 /// The vault that a request asks for, if it asks for one.
@@ -62,16 +86,27 @@ fn is_vault(hosts: &[HostName], host: &str) -> bool {
     installation.is_some_and(is_ours) && !is_ours(&host)
 }
 
-/// The same request, and whether its body was read to its end.
-fn watched(request: Request) -> (Request, Arc<AtomicBool>) {
+/// The same request, whether its body was read to its end, and what is left of it when nobody reads it any more.
+fn watched(request: Request) -> (Request, Arc<AtomicBool>, oneshot::Receiver<Body>) {
     let read = Arc::new(AtomicBool::new(hyper::body::Body::is_end_stream(request.body())));
-    let watched = read.clone();
-    (request.map(|body| Body::new(Watched { body, read: watched })), read)
+    let (sender, rest) = oneshot::channel();
+    let watch = |body| Body::new(Watched { body, read: read.clone(), rest: Some(sender) });
+    (request.map(watch), read, rest)
 }
 
 struct Watched {
     body: Body,
     read: Arc<AtomicBool>,
+    rest: Option<oneshot::Sender<Body>>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some(rest) = self.rest.take().filter(|_| !self.read.load(Ordering::Acquire)) {
+            // Nobody waits for it when the request itself has ended.
+            rest.send(std::mem::take(&mut self.body)).ok();
+        }
+    }
 }
 
 impl hyper::body::Body for Watched {

@@ -100,5 +100,15 @@ async fn a_clients_check_of_the_certificate_holds_for_every_vault() {
         assert_eq!(answers.matches("connection: close").count(), 1, "the second was refused with its body: {answers}");
     }
     assert!(connect("a.b.vault.localhost").await.is_err());
+
+    // More than any buffer on the way holds: the client is still sending when it is refused, and hears why.
+    let mut stream = connect("default.vault.localhost").await.unwrap();
+    let size = 900_000;
+    let head = format!("PUT /secrets/a HTTP/1.1\r\nhost: default.vault.localhost\r\ncontent-length: {size}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b'x'; size]).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401 Unauthorized") && answer.contains("connection: close"), "{answer}");
     running.shutdown().await;
 }
