@@ -61,12 +61,11 @@ async fn print(context: &Context<'_>, env: AzureEnv) -> Outcome<u8> {
     set.put("AZURE_TENANT_ID", TENANT);
     // A script keeps the tenant that stands in it: which one a vault names changes nothing here.
     set.put("AZURE_IDENTITY_DISABLE_MULTITENANTAUTH", "1");
-    match &resolved.login {
-        Login::Client { id, secret } => set.service_principal(id, secret),
-        _ => {
-            let token = token(context, &client, env.life).await?;
-            set.managed_identity(&base, &token);
-        }
+    if let Login::Client { id, secret } = &resolved.login {
+        set.service_principal(id, secret);
+    } else {
+        let token = token(context, &client, env.life).await?;
+        set.managed_identity(&base, &token);
     }
     for variable in BUNDLE_VARIABLES {
         set.put(variable, bundle.display().to_string());

@@ -11,7 +11,9 @@ use crate::world::{NOW, World, authenticated, later, write, write_as};
 
 fn waiting(world: &World, network: &str) -> DeviceInsert {
     let mut hashes = [[0; 32]; 2];
-    hashes.iter_mut().for_each(|hash| world.rng.fill(hash));
+    for hash in &mut hashes {
+        world.rng.fill(hash);
+    }
     let device = authenticated(DeviceRow {
         id: DeviceId::generate(&world.rng),
         hash: LookupHash(hashes[0]),

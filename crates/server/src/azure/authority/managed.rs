@@ -1,17 +1,16 @@
 //! What a client takes for the managed identity of the machine that it runs on: an address and a secret from its
-//! environment, and the token behind them. Here the secret is a token of ours; the clients know two ways of sending it.
+//! environment, and the token behind them. Here the secret is a native token; the clients know two ways of sending it.
 
 use axum::extract::State;
 use http::header::HeaderName;
 use http::request::Parts;
 
-use super::answer::{ManagedAnswer, Refusal, Result};
+use super::answer::{ManagedAnswer, Result};
 use super::form::{Form, Here, Tenant};
-use super::token::signed_in;
 use crate::api::Json;
 use crate::app::App;
 use crate::caller::source;
-use crate::error::Unauthenticated;
+use crate::error::{Error, Unauthenticated};
 use crate::service::identity::guid;
 
 /// As on a machine of Azure's machine learning service: `MSI_ENDPOINT` and `MSI_SECRET`.
@@ -21,13 +20,14 @@ const IDENTITY: HeaderName = HeaderName::from_static("x-identity-header");
 
 /// Which identity is asked for (`clientid` and the like) changes nothing: the secret says whose it is.
 pub(super) async fn token(State(app): State<App>, here: Here, parts: Parts) -> Result<Json<ManagedAnswer>> {
-    let caller = match secret(&parts) {
-        Some(secret) => signed_in(&app, secret, source(&parts)).await?,
-        None => {
-            app.throttle.count();
-            return Err(Refusal::Error(Unauthenticated::Missing.into()));
-        }
+    let signed_in = match secret(&parts) {
+        Some(secret) => app.sign_in(secret, source(&parts)).await,
+        None => Err(Unauthenticated::Missing.into()),
     };
+    if let Err(Error::Unauthenticated(_)) = signed_in {
+        app.throttle.count();
+    }
+    let caller = signed_in?;
     let query = Form::parse(parts.uri.query().unwrap_or_default().as_bytes())?;
     query.need("api-version", "`api-version` is missing")?;
     query.need("resource", "`resource` is missing")?;

@@ -57,7 +57,8 @@ async fn by_secret(app: &App, Source(source): Source, issuer: &Issuer, form: &Fo
     Ok(TokenAnswer::new(app.identity().face_login_client(&login, source, &audience, issuer).await?))
 }
 
-/// The assertion is a token of this installation, of the program that it is said to be of: a person's is not one.
+/// The assertion is a token of this installation, of the program that it is said to be of: a person's is not one, and a
+/// face's is one for the resource alone that it is good for.
 async fn asserted(app: &App, Source(source): Source, issuer: &Issuer, form: &Form) -> Result<TokenAnswer> {
     let audience = form.audience(app)?;
     if form.get("client_assertion_type") != Some(JWT_BEARER) {
@@ -65,7 +66,8 @@ async fn asserted(app: &App, Source(source): Source, issuer: &Issuer, form: &For
     }
     let client_id = client_id(app, form)?;
     let caller = signed_in(app, form.need("client_assertion", "`client_assertion` is missing")?, source).await?;
-    if caller.id() != client_id || caller.known.principal.kind == PrincipalKind::User {
+    let elsewhere = caller.token.kind.audience().is_some_and(|own| own != audience.as_str());
+    if caller.id() != client_id || caller.known.principal.kind == PrincipalKind::User || elsewhere {
         return Err(not_accepted(app).into());
     }
     Ok(TokenAnswer::new(app.identity().face_token(&caller, &audience, issuer).await?))
@@ -131,7 +133,7 @@ fn client_id(app: &App, form: &Form) -> Result<PrincipalId> {
 }
 
 /// By a token of ours of either kind.
-pub(super) async fn signed_in(app: &App, text: &str, source: std::net::IpAddr) -> Result<Caller> {
+async fn signed_in(app: &App, text: &str, source: std::net::IpAddr) -> Result<Caller> {
     let signed_in = if text.starts_with("kls_") {
         app.sign_in(text, source).await
     } else {

@@ -1,5 +1,7 @@
 //! The authority's routes as everybody. Who gets a token there, and who does not, stands in one table.
 
+use std::fmt::Write;
+
 use serde_json::json;
 
 use super::{HERE, SCOPE, VAULT, by_secret, form, get, native};
@@ -75,7 +77,8 @@ async fn who_gets_a_token_by_what() {
             status => status.to_string(),
         });
         let [managed, secret, assertion, refresh] = answers;
-        table += &format!("{who:14} managed {managed:4} secret {secret:4} assertion {assertion:4} refresh {refresh}\n");
+        writeln!(table, "{who:14} managed {managed:4} secret {secret:4} assertion {assertion:4} refresh {refresh}")
+            .unwrap();
     }
     insta::assert_snapshot!(table);
 }

@@ -100,6 +100,16 @@ async fn a_token_of_ours_is_an_assertion_for_the_program_whose_it_is() {
         assert!(!answer.text().contains(token.as_str()));
     }
 
+    // A face's token is one for its own resource alone.
+    let other = [
+        ("client_id", id.as_str()),
+        ("client_assertion", first["access_token"].as_str().unwrap()),
+        ("client_assertion_type", JWT_BEARER),
+        ("grant_type", "client_credentials"),
+        ("scope", "https://localhost:8443/.default"),
+    ];
+    assert_refused(&form(&world, ADFS, &other).await, 401, "invalid_client");
+
     // It dies with the token it was made from, however far back, and never outlives it.
     assert_eq!(second["expires_in"], 900);
     world.advance(Duration::from_mins(5));
