@@ -5,16 +5,21 @@ import json
 
 import pytest
 
-from test_key_vault import CLIENTS, driver, environment
+from test_key_vault import driver, environment
+
+
+def asked_outside(world):
+    """Names below `localhost` are this machine's: `kluis` looks whether they resolve."""
+    return {name for name in world.network.asked() if not name.endswith(".localhost")}
 
 
 def test_nobody_outside_was_asked(world):
-    assert world.network.asked() == set()
+    assert asked_outside(world) == set()
 
 
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("client", ["python", "javascript"])
 def test_a_tenant_that_must_be_discovered_asks_microsoft_and_so_fails(world, client):
     env = environment(world, "client-secret-tenant") | {"TAG": "discovering", "ONLY": "set"}
     lines = world.on_laptop(*driver(client, "flow"), "client-secret-discovering", env=env)
     assert [line["outcome"] for line in lines] == ["fails"], json.dumps(lines)
-    assert "login.microsoftonline.com" in world.network.asked()
+    assert "login.microsoftonline.com" in asked_outside(world)

@@ -10,7 +10,10 @@ import test_key_vault
 import test_key_vault_in_run
 
 COLUMNS = {
-    **{heading: test_key_vault.columns(client) for client, heading in test_key_vault.CLIENTS.items()},
+    **{
+        heading: [test_key_vault.CREDENTIALS[credential] for credential in test_key_vault.credentials_of(client)]
+        for client, heading in test_key_vault.CLIENTS.items()
+    },
     **{heading: list(test_key_vault_in_run.CREDENTIALS.values()) for heading in test_key_vault_in_run.IN_RUN.values()},
     test_azureml.IN_RUN: list(test_azureml.PYTHONS.values()),
     test_azureml.LAPTOP: list(test_azureml.LAPTOP_CREDENTIALS.values()),

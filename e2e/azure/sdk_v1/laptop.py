@@ -61,7 +61,7 @@ def submit(target, script, *arguments):
 
 def whole(target):
     def work():
-        run = submit(target, "train.py")
+        run = submit(target, "train.py", "slow")
         shown = io.StringIO()
         with contextlib.redirect_stdout(shown):
             details = run.wait_for_completion(show_output=True)

@@ -12,6 +12,8 @@ print("the secret is", secret_value)
 run.log("characters", len(secret_value))
 if sys.argv[1:] == ["fail"]:
     sys.exit("as told")
+if sys.argv[1:] == ["slow"]:
+    time.sleep(6)  # the package shows the log of a run that still runs when it first looks
 if sys.argv[1:] == ["sleep"]:
     time.sleep(120)
 run.complete()
