@@ -1,5 +1,5 @@
-//! The dialect of `azureml-core`, as far as both the server (a laptop's client) and a run's launcher (the client in the run)
-//! speak it: discovery, the run history, errors. Secrets and metrics have modules of their own. Names are theirs,
+//! The dialect of `azureml-core`, as far as both the server (a laptop's client) and a run's launcher (the client in the
+//! run) speak it: discovery, the run history, errors. Secrets and metrics have modules of their own. Names are theirs,
 //! `camelCase`; requests may hold more than we read, for that client sends many fields that say nothing here.
 //!
 //! What the client wants of each answer is told where it is not obvious: it was found by trying the package, not in a

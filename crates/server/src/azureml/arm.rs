@@ -19,6 +19,8 @@ use crate::error::Error;
 
 /// The name of the part of the address that lists subscriptions.
 pub(super) const SUBSCRIPTIONS: &str = "subscriptions";
+/// Where workspaces are.
+const PROVIDER: &str = "/providers/Microsoft.MachineLearningServices/workspaces";
 /// How many subscriptions an address may list.
 const MOST: usize = 16;
 /// The longest of them.
@@ -29,14 +31,11 @@ pub(super) fn routes() -> Router<App> {
         .route("/subscriptions", get(subscriptions))
         .route(SCOPE, get(workspace))
         .route(&format!("{SCOPE}/computes/{{compute}}"), get(compute))
-        .route(
-            "/subscriptions/{subscription}/providers/Microsoft.MachineLearningServices/workspaces",
-            get(workspaces),
-        )
-        .route(
-            "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.MachineLearningServices/workspaces",
-            get(workspaces),
-        )
+        .route(&format!("/subscriptions/{{subscription}}{PROVIDER}"), get(workspaces))
+        .route(&format!("/subscriptions/{{subscription}}/resourceGroups/{{group}}{PROVIDER}"), get(workspaces))
+        // The package lists resources of all kinds and asks for those of this one; there is no other.
+        .route("/subscriptions/{subscription}/resources", get(workspaces))
+        .route("/subscriptions/{subscription}/resourceGroups/{group}/resources", get(workspaces))
 }
 
 /// The subscriptions that a client says are its own: letters, digits and `-`, with commas between them. They are listed

@@ -124,6 +124,9 @@ async fn infos(
 ) -> Result<Vec<Value>> {
     let addresses = content::addresses(app, caller, origin, workspace, run, paths).await?;
     let container = data_container(run);
-    let info = |(path, address): (&&str, String)| json!({ "contentUri": address, "origin": ORIGIN, "container": container, "path": path });
+    let info = |(path, address): (&&str, String)| {
+        let origin = ORIGIN;
+        json!({ "contentUri": address, "origin": origin, "container": container, "path": path })
+    };
     Ok(paths.iter().zip(addresses).map(info).collect())
 }

@@ -1,5 +1,5 @@
-//! Content by address: logs and files are fetched without credentials, with a permission in the address that is good for
-//! minutes. And the few calls about snapshots that come before a submission; the tree itself comes with that.
+//! Content by address: logs and files are fetched without credentials, with a permission in the address that is good
+//! for minutes. And the few calls about snapshots that come before a submission; the tree itself comes with that.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
-//! What a client wants to be run: its run configuration, as far as it says something here, made a submission. What it asks
-//! for and does not get is refused, with what to do instead; what every configuration of that package holds by default
-//! is passed over. Pure.
+//! What a client wants to be run: its run configuration, as far as it says something here, made a submission. What it
+//! asks for and does not get is refused, with what to do instead; what every configuration of that package holds by
+//! default is passed over. Pure.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Where a workspace's services are, all of them here. Asked for without credentials, so the workspace in the address is
-//! not looked up: the answer is the same whether it exists or not.
+//! Where a workspace's services are, all of them here. Asked for without credentials, so the workspace in the address
+//! is not looked up: the answer is the same whether it exists or not.
 
 use std::collections::BTreeMap;
 

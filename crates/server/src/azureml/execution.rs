@@ -1,5 +1,5 @@
-//! Submitting. A tree comes with its submission, as a zip, and is a snapshot like any other; for a run on the submitter's
-//! own machine, see `invocation`.
+//! Submitting. A tree comes with its submission, as a zip, and is a snapshot like any other; for a run on the
+//! submitter's own machine, see `invocation`.
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};

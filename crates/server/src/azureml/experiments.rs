@@ -1,4 +1,5 @@
-//! Experiments. One is made by its first run; until then it is a name that nobody has stored, and asking for it says so.
+//! Experiments. One is made by its first run; until then it is a name that nobody has stored, and asking for it says
+//! so.
 
 use axum::extract::State;
 use axum::routing::{get, post};

@@ -80,10 +80,11 @@ fn unknown() -> Error {
     Error::bad_request("runs are filtered by status, tags, properties, target and id here, and this filter is another")
 }
 
-/// The parts between the outer `and`s. The package puts brackets around each part and, when there are several, around all.
+/// The parts between the outer `and`s. The package puts brackets around each part and, when there are several, around
+/// all.
 fn split(text: &str) -> impl Iterator<Item = &str> {
-    let inner = text.strip_prefix("((").and_then(|t| t.strip_suffix("))"));
-    let text = inner.map_or(text, |_| &text[1..text.len() - 1]);
+    let around = text.starts_with("((") && text.ends_with("))") || text.starts_with("(RootRunId eq ");
+    let text = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')).filter(|_| around).unwrap_or(text);
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let text = rest?;
@@ -116,7 +117,8 @@ fn condition(part: &str) -> Option<Condition> {
     if bare.starts_with("RunType eq ") || bare.starts_with("RunTypeV2/") {
         return Some(Condition::Nothing);
     }
-    let word = |text: &str| text.trim_matches('\'').to_owned();
+    // The package quotes values of tags and properties as JSON, and nothing else.
+    let word = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| text.to_owned());
     let (name, value) = match bare.split_once(" eq ") {
         Some(pair) => pair,
         None => return bare.strip_prefix("RunId ne ").map(|id| Condition::NotRun(word(id))),
@@ -143,10 +145,10 @@ mod tests {
         use Condition::{HasProperty, HasTag, NoChildren, Nothing, Property, Root, Run, Status, Tag, Target};
         for (text, wanted) in [
             ("(ParentRunId eq null)", vec![NoChildren]),
-            ("((Tags/k eq v) and (ParentRunId eq null))", vec![Tag("k".into(), "v".into()), NoChildren]),
+            ("((Tags/k eq \"v w\") and (ParentRunId eq null))", vec![Tag("k".into(), "v w".into()), NoChildren]),
             ("(Tags/k ne null or Tags/k eq null)", vec![HasTag("k".into())]),
             (
-                "((Properties/p ne null or Properties/p eq null) and (Properties/q eq 1))",
+                "((Properties/p ne null or Properties/p eq null) and (Properties/q eq \"1\"))",
                 vec![HasProperty("p".into()), Property("q".into(), "1".into())],
             ),
             ("(Status eq Completed)", vec![Status("Completed".into())]),

@@ -100,8 +100,8 @@ impl Part {
     }
 }
 
-/// The body, one piece at a time: the parser takes all that it is given before it looks, so it is given little, and after
-/// so much that nobody has read, nothing.
+/// The body, one piece at a time: the parser takes all that it is given before it looks, so it is given little, and
+/// after so much that nobody has read, nothing.
 struct Paced<S> {
     bytes: Pin<Box<S>>,
     unread: Arc<AtomicUsize>,

@@ -117,8 +117,8 @@ async fn children(
     Ok(Json(Listed { value, continuation_token: listed.next }))
 }
 
-/// Tags, properties, the name for people. A run that is not there is a local one that its machine is about to submit, or
-/// one that a script on the laptop wants to be, and that is not offered.
+/// Tags, properties, the name for people. A run that is not there is a local one that its machine is about to submit,
+/// or one that a script on the laptop wants to be, and that is not offered.
 async fn change(
     State(app): State<App>,
     By(caller): By,
@@ -129,15 +129,15 @@ async fn change(
         Err(Error::NotFound("run")) if given.properties.as_ref().is_some_and(|p| p.contains_key(SNAPSHOT)) => {
             let waited = app.runs().appears(&caller, &at.workspace, &at.run, LOCAL).await?;
             waited.ok_or(Error::Conflict(
-                "the run was not started on its own machine within 45 s: `kluis` must be installed and signed in there; \
-                 kluis.log in the run's folder, azureml_runs in the folder for temporary files, tells more"
+                "the run was not started on its own machine within 45 s: `kluis` must be there and signed in; \
+                 RUN.kluis.log beside the run's folder, in azureml_runs in the folder for temporary files, tells more"
                     .into(),
             ))?
         }
         Err(Error::NotFound("run")) => {
             return unsupported(
-                "runs are submitted here, not made by hand: use Experiment.submit with a ScriptRunConfig, and log from the \
-                 script; Experiment.start_logging is not offered",
+                "runs are submitted here, not made by hand: use Experiment.submit with a ScriptRunConfig, and log \
+                 from the script; Experiment.start_logging is not offered",
             );
         }
         found => found?,
@@ -190,7 +190,8 @@ async fn details(State(app): State<App>, By(caller): By, origin: Origin, Path(at
     let logs = content::logs(&app, &caller, &origin, &at.workspace, &run).await?;
     let leaks = run.leaks.iter().map(|leak| {
         let (secret, times) = (&leak.secret, leak.count);
-        json!({ "source": "Kluis", "message": format!("{secret} was masked {times} times in the output; rotate it") })
+        let message = format!("{secret} was masked in the output (times: {times}); rotate it");
+        json!({ "source": "Kluis", "message": message })
     });
     let definition = match &run.program {
         Some(Program::Script { path, arguments }) => json!({ "script": path, "arguments": arguments }),

@@ -1,7 +1,7 @@
 //! A run on the submitter's own machine. The client there wants a zip with a script, which it starts in a copy of the
 //! project; ours submits that copy under the run's id with the `kluis` of that machine, which then serves it, as for
-//! everybody who runs something locally. So the tree is packed, checked and uploaded where it lies, the run has a launcher
-//! and a masked log, and this server need not believe that something runs.
+//! everybody who runs something locally. So the tree is packed, checked and uploaded where it lies, the run has a
+//! launcher and a masked log, and this server need not believe that something runs.
 
 use std::fmt::Write as _;
 use std::io::{Cursor, Write as _};
@@ -59,7 +59,8 @@ impl Invocation<'_> {
         line(&format!("export KLUIS_WORKSPACE={}", quoted(workspace.as_str())));
         line("unset KLUIS_RUN_ID KLUIS_RUN_SOCKET");
         line("here=$(pwd)");
-        line("rm -rf azureml-setup invocation.zip");
+        // The folder stays: the client leaves a note there when it cancels.
+        line("rm -f azureml-setup/Invocation.sh invocation.zip");
         line("exec >\"$here.kluis.log\" 2>&1 </dev/null");
         let python = wanted.python.as_deref().unwrap_or("python");
         let mut submit = format!(

@@ -1,7 +1,7 @@
-//! `/azure/metadata`: the list of clouds, of which there is one, ours, by the name that the package looks for. Asked for
-//! before anybody has signed in, so it tells nothing that the question did not hold. The client accepts a workspace only
-//! when its own subscription is among those listed; which one that is only the client knows, so it says so here, and the
-//! address of the resource manager carries it from then on.
+//! `/azure/metadata`: the list of clouds, of which there is one, ours, by the name that the package looks for. Asked
+//! for before anybody has signed in, so it tells nothing that the question did not hold. The client accepts a workspace
+//! only when its own subscription is among those listed; which one that is only the client knows, so it says so here,
+//! and the address of the resource manager carries it from then on.
 
 use axum::extract::State;
 use axum::routing::get;

@@ -1,7 +1,7 @@
-//! The face of `azureml-core`: an unmodified client of that package on a laptop, told by environment variables alone where
-//! its cloud is. What it asks for is mapped to the workspace of the name that it asks for: the subscription and the
-//! resource group in an address are stored nowhere and authorize nothing. docs/guide/azureml-core.md tells users what
-//! works and what does not; the wire types stand in `kluis_core::api::azureml`.
+//! The face of `azureml-core`: an unmodified client of that package on a laptop, told by environment variables alone
+//! where its cloud is. What it asks for is mapped to the workspace of the name that it asks for: the subscription and
+//! the resource group in an address are stored nowhere and authorize nothing. docs/guide/azureml-core.md tells users
+//! what works and what does not; the wire types stand in `kluis_core::api::azureml`.
 //!
 //! | addresses | module |
 //! |---|---|

@@ -47,7 +47,8 @@ pub(super) struct OfRun {
     pub(super) experiment: Option<ExperimentName>,
 }
 
-/// Somebody who is signed in, with a token that was issued for this address, or a native one. A run's session is neither.
+/// Somebody who is signed in, with a token that was issued for this address, or a native one. A run's session is
+/// neither.
 #[derive(Debug)]
 pub(super) struct By(pub(super) Caller);
 

@@ -8,6 +8,7 @@ mod agents;
 mod all;
 mod audit;
 mod azure;
+mod azureml;
 mod computes;
 mod login;
 mod principals;

@@ -1,5 +1,5 @@
-//! Metrics: what `log`, `log_list`, `log_row` and `log_table` send, and what `get_metrics` puts together. A document holds
-//! rows of one metric; the client makes a value, a list or a table of them by how many there are.
+//! Metrics: what `log`, `log_list`, `log_row` and `log_table` send, and what `get_metrics` puts together. A document
+//! holds rows of one metric; the client makes a value, a list or a table of them by how many there are.
 
 use std::collections::BTreeMap;
 
@@ -238,8 +238,8 @@ fn rows(name: &str, metric: &Metric, table: bool) -> Vec<MetricRow> {
     }
 }
 
-/// The type of a column's cells. The client makes a `float` of each cell of a `double`, so all of them must be numbers, or
-/// the texts that stand for the numbers JSON does not have; a column of whole numbers stays one.
+/// The type of a column's cells. The client makes a `float` of each cell of a `double`, so all of them must be numbers,
+/// or the texts that stand for the numbers JSON does not have; a column of whole numbers stays one.
 fn cell_type<'a>(cells: impl Iterator<Item = &'a Value> + Clone) -> &'static str {
     let numeric = |cell: &Value| cell.is_number() || cell.as_str().is_some_and(|text| NOT_JSON.contains(&text));
     if cells.clone().all(|cell| cell.is_i64() || cell.is_u64()) {
@@ -255,8 +255,8 @@ fn cell_type<'a>(cells: impl Iterator<Item = &'a Value> + Clone) -> &'static str
     }
 }
 
-/// JSON as Python writes it, with `NaN` and `Infinity` for numbers, as JSON: those become texts, which is how metrics are
-/// stored. `None` when there are none.
+/// JSON as Python writes it, with `NaN` and `Infinity` for numbers, as JSON: those become texts, which is how metrics
+/// are stored. `None` when there are none.
 pub fn numbers_as_texts(json: &[u8]) -> Option<Vec<u8>> {
     let mut out: Option<Vec<u8>> = None;
     let (mut in_text, mut escaped, mut at) = (false, false, 0);

@@ -152,7 +152,8 @@ impl Runs<'_> {
     }
 }
 
-/// The last attempt's log as bytes, line by line: a reader that counts lines never sees a half one, unless it is the last.
+/// The last attempt's log as bytes, line by line: a reader that counts lines never sees a half one, unless it is the
+/// last.
 pub struct LogText {
     app: App,
     filter: LogFilter,

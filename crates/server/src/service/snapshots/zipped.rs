@@ -1,7 +1,7 @@
-//! A tree that comes as a zip, from clients that know nothing else, repacked on its way into the store: nothing is held but
-//! what is under way, and nothing of it touches a disk in the clear. Only what stands before each file is believed (a zip
-//! says everything twice, and two readers of one that lies see two trees); its list of contents at the end is passed over.
-//! So links can not come in: what they are stands in that list alone, and without it they are small files.
+//! A tree that comes as a zip, from clients that know nothing else, repacked on its way into the store: nothing is held
+//! but what is under way, and nothing of it touches a disk in the clear. Only what stands before each file is believed
+//! (a zip says everything twice, and two readers of one that lies see two trees); its list of contents at the end is
+//! passed over. So links can not come in: what they are stands in that list alone, and without it they are small files.
 //!
 //! What comes out is a packed tree as our own clients make it, see docs/format.md, but for the order: that of the zip.
 
@@ -247,7 +247,7 @@ fn refused(entry: usize, error: &zip::result::ZipError) -> Fault {
     match error {
         ZipError::Io(_) | ZipError::InvalidArchive(_) => broken(entry),
         _ => Fault::Zip(Error::bad_request(format!(
-            "entry {entry} of the zip is encrypted, compressed by a method other than deflate, or does not say its size; \
+            "entry {entry} of the zip is encrypted, compressed by another method than deflate, or hides its size; \
              make it as Python's zipfile does"
         ))),
     }
