@@ -25,7 +25,7 @@ RUN_OPERATIONS = {
     "Run.add_properties": "works",
     "Run.get_status, get_details": "works",
     "Run.child_run, get_children": "works",
-    "Run.upload_file, get_file_names": "fails",  # ./outputs and ./logs are uploaded
+    "Run.upload_file, get_file_names": "works",
     "Keyvault.get_secret": "works",
     "Keyvault.set_secret": "refused",
     "Keyvault.set_secrets": "refused",
@@ -99,7 +99,9 @@ def test_the_whole_laptop_side_works(world, found, tmp_path, credential):
     python = str(interpreter("azureml-3.10"))
     env |= {"EXPECTED_LENGTH": str(len(VALUE)), "DRIVERS": str(SDK_V1), "PROJECT_PYTHON": python}
     env |= {"TAG": f"laptop-{credential}", "TMPDIR": str(tmp_path)}
+    if credential != "login":
+        env["BRIEF"] = "runs here alone, for the time that the package takes to see a run's end"
     lines = world.on_laptop(python, str(SDK_V1 / "laptop.py"), env=env, cwd=project, seconds=240)
     assert all(line["outcome"] == "works" for line in lines), json.dumps(lines, indent=1)
-    assert len(lines) == 11
+    assert len(lines) == (11 if credential == "login" else 7)
     found.add(LAPTOP, LAPTOP_CREDENTIALS[credential], lines)
