@@ -22,7 +22,7 @@ class Found:
         self.rows: dict[str, dict[str, dict[str, str]]] = {}
 
     def add(self, heading: str, column: str, lines: typing.Iterable[dict]) -> None:
-        """Rows of one table (a client in a place) and one of its columns (a credential). Only outcomes that were expected come here."""
+        """Rows of one table (a client in a place) and one of its columns (a credential). Only what was expected comes here."""
         operations = self.rows.setdefault(heading, {}).setdefault(column, {})
         for line in lines:
             operations[line["operation"]] = line["outcome"]
@@ -46,7 +46,8 @@ class Found:
 
 def versions() -> list[str]:
     """The packages that the tests are about, with the versions that are installed for them."""
-    listed = [line.split("==") for file in sorted(HERE.glob("requirements-*.txt")) for line in file.read_text().splitlines() if "==" in line]
+    files = sorted(HERE.glob("requirements-*.txt"))
+    listed = [line.split("==") for file in files for line in file.read_text().splitlines() if "==" in line]
     ours = {"azure-keyvault-secrets", "azure-identity", "azureml-core"}
     found = [f"`{name}` {version}" for name, version in listed if name in ours]
     return found + [f"`{name}` {version}" for name, version in json.loads((HERE / "package.json").read_text())["dependencies"].items()]

@@ -65,7 +65,8 @@ def main() -> None:
     run("ip", "link", "set", "lo", "up")
     # Every address is this machine's, so that a call to one that is written in a program is seen too.
     run("ip", "route", "add", "local", "default", "dev", "lo")
-    for path, content in (("resolv.conf", "nameserver 127.0.0.1\n"), ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n")):
+    names_by = "passwd: files\ngroup: files\nhosts: files dns\n"
+    for path, content in (("resolv.conf", "nameserver 127.0.0.1\n"), ("nsswitch.conf", names_by)):
         (folder / path).write_text(content)
         run("mount", "--bind", str(folder / path), f"/etc/{path}")
     notes = Notes(folder / "asked")

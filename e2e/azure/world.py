@@ -110,7 +110,9 @@ class World(Server):
     def vault_host(self, env: dict[str, str]) -> str:
         return typing.cast(str, urllib.parse.urlsplit(env["KLUIS_VAULT_URL"]).hostname)
 
-    def on_laptop(self, *words: str, env: dict[str, str], cwd: typing.Optional[pathlib.Path] = None, seconds: float = 120) -> list[dict]:
+    def on_laptop(
+        self, *words: str, env: dict[str, str], cwd: typing.Optional[pathlib.Path] = None, seconds: float = 120
+    ) -> list[dict]:
         """A program on the laptop: its JSON lines."""
         command = self.network.command(*words, cwd=cwd or self.home, hosts=[self.vault_host(env)])
         done = subprocess.run(command, env=env, capture_output=True, stdin=subprocess.DEVNULL, timeout=seconds, check=False)

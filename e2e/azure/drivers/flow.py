@@ -48,8 +48,8 @@ class Flow:
             await work()
             line["outcome"] = "works"
         except HttpResponseError as error:
-            refused = error.status_code == 403
-            line.update(outcome="refused" if refused else "fails", status=error.status_code, detail=f"{type(error).__name__}: {error.message}")
+            outcome = "refused" if error.status_code == 403 else "fails"
+            line.update(outcome=outcome, status=error.status_code, detail=f"{type(error).__name__}: {error.message}")
         except (AzureError, AssertionError, ValueError, AttributeError, TypeError) as error:
             line.update(outcome="fails", detail=f"{type(error).__name__}: {error}")
         print(json.dumps(line), flush=True)
