@@ -1,5 +1,8 @@
 """Each way to sign in that Azure ML's authentication notebook shows, with the secrets that it then sets and reads."""
 
+import io
+import sys
+
 import pytest
 from azureml.core import Experiment, Run, ScriptRunConfig, Workspace
 from azureml.core.authentication import (
@@ -69,6 +72,33 @@ def test_with_no_stored_login_the_way_to_one_is_named(project, principal, monkey
     with pytest.raises(AuthenticationException, match="stored on this machine: .*kluis login") as refused:
         opened(project, auth)
     assert isinstance(refused.value, UserErrorException)
+
+
+class Terminal(io.StringIO):
+    """Standard error as a person sees it, who does what it says."""
+
+    def __init__(self, answer: str, up) -> None:
+        super().__init__()
+        self.answer, self.up = answer, up
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if "kluis login approve" in text:
+            self.up.cli("login", "approve", text.split()[-1], self.answer)
+        return super().write(text)
+
+
+def test_with_no_stored_login_a_person_is_shown_a_code(project, principal, monkeypatch, tmp_path, signed_in):
+    monkeypatch.setenv("KLUIS_CONFIG_DIR", str(tmp_path / "laptop"))
+    monkeypatch.setattr(sys, "stderr", Terminal("--deny", signed_in))
+    with pytest.raises(AuthenticationException, match="stored on this machine"):
+        opened(project, InteractiveLoginAuthentication())
+    monkeypatch.setattr(sys, "stderr", Terminal("--yes", signed_in))
+    assert role(opened(project, InteractiveLoginAuthentication())) == OWNER
+    monkeypatch.setattr(sys, "stderr", sys.__stderr__)
+    assert role(opened(project, InteractiveLoginAuthentication())) == OWNER, "it is stored"
 
 
 def test_a_service_principal(project, principal):

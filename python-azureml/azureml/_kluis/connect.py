@@ -155,6 +155,8 @@ def _client(
     except Unconfigured as error:
         if login is None or login:
             raise
+        if isinstance(auth, AbstractAuthentication) and auth._sign_in():
+            return _connect(start=start or _our_file(), workspace=name, login=login)
         # The stored login was asked for. Without one, or with no server known at all, this is what is missing.
         raise AuthenticationException(
             f"{type(auth).__name__} is the login that is stored on this machine: {error.message}. To sign in: `kluis login CODE` "

@@ -7,6 +7,7 @@ than the one that it was made for. Making one of these objects asks nobody anyth
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -67,12 +68,18 @@ class AbstractAuthentication:
         """The variables that stand for this credential; an empty mapping is the stored login, ``None`` the run itself."""
         raise not_here(type(self).__name__, "one of the classes of azureml.core.authentication")
 
+    def _sign_in(self) -> bool:
+        """Makes the login that is missing, where this credential can. Whether there is one now."""
+        return False
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
 
 class InteractiveLoginAuthentication(AbstractAuthentication):
-    """The login that ``kluis login`` stored on this machine. Where there is none, it says how to make one.
+    """The login that ``kluis login`` stored on this machine. Where there is none and somebody is there to read it (a
+    terminal, a notebook), a code is shown, which is approved where that person is signed in already; it waits for that for
+    ten minutes, and the login is stored. Elsewhere it raises and says how to make one.
 
     ``tenant_id`` is ignored. ``force=True`` does not sign in anew: ``kluis login`` does.
     """
@@ -82,6 +89,21 @@ class InteractiveLoginAuthentication(AbstractAuthentication):
 
     def _login(self) -> Mapping[str, str]:
         return {}
+
+    def _sign_in(self) -> bool:
+        if not sys.stderr.isatty() and "ipykernel" not in sys.modules:
+            return False
+        import subprocess
+
+        from kluis._local_agent import executable
+
+        command = [executable(), "login", "--device-code"]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as login:
+            # A notebook shows what is written here, and not what a program of ours writes.
+            for line in login.stderr or ():
+                sys.stderr.write(line)
+                sys.stderr.flush()
+        return login.returncode == 0
 
 
 class AzureCliAuthentication(AbstractAuthentication):
