@@ -33,7 +33,7 @@ pub(super) fn routes() -> Router<App> {
 }
 
 #[derive(Debug, Deserialize)]
-struct Container {
+struct Place {
     workspace: WorkspaceName,
     origin: String,
     container: String,
@@ -41,14 +41,14 @@ struct Container {
     path: String,
 }
 
-impl Container {
+impl Place {
     fn run(&self) -> Result<RunId> {
         let run = run_of_container(&self.container).filter(|_| self.origin == ORIGIN);
         Ok(run.ok_or(Error::NotFound("run with such files"))?)
     }
 }
 
-async fn list(State(app): State<App>, By(caller): By, Path(at): Path<Container>) -> Result<Json<Listed<Value>>> {
+async fn list(State(app): State<App>, By(caller): By, Path(at): Path<Place>) -> Result<Json<Listed<Value>>> {
     let run = at.run()?;
     let files = files(&app, &caller, &at.workspace, &run).await?;
     let one = |(path, time): (String, _)| {
@@ -64,7 +64,7 @@ async fn list(State(app): State<App>, By(caller): By, Path(at): Path<Container>)
     Ok(Json(Listed::whole(files.into_iter().map(one).collect())))
 }
 
-async fn one(State(app): State<App>, By(caller): By, origin: Origin, Path(at): Path<Container>) -> Result<Json<Value>> {
+async fn one(State(app): State<App>, By(caller): By, origin: Origin, Path(at): Path<Place>) -> Result<Json<Value>> {
     let run = at.run()?;
     let found = files(&app, &caller, &at.workspace, &run).await?;
     if !found.iter().any(|(path, _)| *path == at.path) {
@@ -78,7 +78,7 @@ async fn below(
     State(app): State<App>,
     By(caller): By,
     origin: Origin,
-    Path(at): Path<Container>,
+    Path(at): Path<Place>,
 ) -> Result<Json<Listed<Value>>> {
     let run = at.run()?;
     let folder = format!("{}/", at.path.trim_end_matches('/'));

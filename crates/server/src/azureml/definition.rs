@@ -57,7 +57,8 @@ enum Command {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Environment {
-    environment_variables: BTreeMap<String, Value>,
+    #[serde(rename = "environmentVariables")]
+    variables: BTreeMap<String, Value>,
     python: Python,
     docker: Docker,
 }
@@ -74,7 +75,8 @@ struct Python {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Docker {
-    use_docker: bool,
+    #[serde(rename = "useDocker")]
+    chosen: bool,
     enabled: bool,
     base_dockerfile: Option<String>,
 }
@@ -130,14 +132,14 @@ impl Definition {
             "datasets and data references are not offered; read the data in the script, with a secret if it needs one",
         )?;
         require(!config.credential_passthrough, "credential_passthrough is not offered; declare secrets")?;
-        let Environment { environment_variables, python, docker } = config.environment;
+        let Environment { variables: given, python, docker } = config.environment;
         require(
-            !(config.docker.use_docker || docker.enabled || docker.base_dockerfile.is_some()),
+            !(config.docker.chosen || docker.enabled || docker.base_dockerfile.is_some()),
             "containers are the compute target's matter; leave Docker out of the run's configuration",
         )?;
         let interpreter = interpreter(python)?;
         let target = config.target.ok_or_else(|| Error::bad_request("the run's configuration has no target"))?;
-        let mut environment = variables(environment_variables)?;
+        let mut environment = variables(given)?;
         environment.extend(variables(config.environment_variables)?);
         // What every configuration holds.
         if environment.get("EXAMPLE_ENV_VAR").is_some_and(|value| value == "EXAMPLE_VALUE") {

@@ -119,9 +119,8 @@ fn condition(part: &str) -> Option<Condition> {
     }
     // The package quotes values of tags and properties as JSON, and nothing else.
     let word = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| text.to_owned());
-    let (name, value) = match bare.split_once(" eq ") {
-        Some(pair) => pair,
-        None => return bare.strip_prefix("RunId ne ").map(|id| Condition::NotRun(word(id))),
+    let Some((name, value)) = bare.split_once(" eq ") else {
+        return bare.strip_prefix("RunId ne ").map(|id| Condition::NotRun(word(id)));
     };
     match name.split_once('/') {
         Some(("Tags", tag)) => Some(Condition::Tag(tag.to_owned(), word(value))),

@@ -127,7 +127,7 @@ pub(crate) fn metric_names(
         |row| {
             let f = Fields::new(row, "metric");
             f.skip();
-            Ok(f.get()?)
+            f.get()
         },
     )
 }
