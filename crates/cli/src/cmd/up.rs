@@ -108,6 +108,7 @@ async fn serve(context: &Context<'_>, up: Up) -> Outcome<u8> {
     }
 
     // The port is open; what follows can take its time.
+    tokio::spawn(give_back());
     if up.no_runner {
         note("the compute target `server` is not served (--no-runner)".to_owned());
         stop.cancelled().await;
@@ -119,6 +120,25 @@ async fn serve(context: &Context<'_>, up: Up) -> Outcome<u8> {
     running.shutdown().await;
     Ok(0)
 }
+
+/// How long after `ready` a start is over: the integrity check of a small installation, the agent's first questions.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// Gives back what only the start needed. The allocator would keep it, and a server that waits should cost little.
+async fn give_back() {
+    tokio::time::sleep(SETTLED).await;
+    trim();
+}
+
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "glibc's malloc_trim has no safe wrapper")]
+fn trim() {
+    // SAFETY: it takes no pointer, touches free memory only, and may be called by any thread at any time.
+    unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn trim() {}
 
 /// A specific address or name to listen on is one that clients use.
 fn listened_host(listen: &str) -> Option<HostName> {
