@@ -5,7 +5,7 @@ use kluis_core::sealed::Sealed;
 use kluis_core::secret::{SecretState, SecretTransitionError};
 use rusqlite::Connection;
 
-use super::secrets::{secret, secret_get, version, version_row_insert};
+use super::secrets::{secret, secret_get, secret_row_insert, version, version_row_insert};
 use super::sql::{self, Fields};
 use super::{Unit, workspaces};
 use crate::secrets::{SecretBackup, SecretRestore, SecretWhole};
@@ -57,22 +57,7 @@ pub(crate) fn restore(unit: &Unit<'_>, restore: SecretRestore) -> Result<(), Err
         return Err(Error::Conflict("secret and versions do not belong together"));
     }
     workspaces::require(unit, row.workspace)?;
-    let made = sql::run(
-        unit,
-        "INSERT INTO secret (id, workspace, name, name_key, current, revision, created, updated, mac)
-         VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, ?8)
-         ON CONFLICT (workspace, name_key) DO NOTHING",
-        (
-            row.id.as_bytes(),
-            row.workspace.as_bytes(),
-            row.name.as_str(),
-            row.name.key(),
-            row.current.as_bytes(),
-            row.created.millis(),
-            row.updated.millis(),
-            secret.mac.0,
-        ),
-    )?;
+    let made = secret_row_insert(unit, row, secret.mac)?;
     if made == 0 {
         let there = secret_get(unit, row.workspace, row.name.key())?;
         return Err(match there.map(|there| there.secret.row.state) {

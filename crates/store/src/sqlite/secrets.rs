@@ -3,7 +3,7 @@
 use kluis_core::clock::Timestamp;
 use kluis_core::id::{KeyId, PrincipalId, SecretId, VersionId, WorkspaceId};
 use kluis_core::name::SecretName;
-use kluis_core::sealed::Sealed;
+use kluis_core::sealed::{Mac, Sealed};
 use kluis_core::secret::{Attributes, Secret, SecretState, SecretTransitionError, Version};
 use rusqlite::{Connection, Row};
 
@@ -64,6 +64,26 @@ pub(crate) fn version_insert(unit: &Unit<'_>, batch: Vec<SecretVersionInsert>) -
     Ok(())
 }
 
+/// The row of a new secret; how many were made: none when the name is taken, by a deleted secret too.
+pub(super) fn secret_row_insert(unit: &Unit<'_>, secret: &Secret, mac: Mac) -> Result<usize, Error> {
+    sql::run(
+        unit,
+        "INSERT INTO secret (id, workspace, name, name_key, current, revision, created, updated, mac)
+         VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, ?8)
+         ON CONFLICT (workspace, name_key) DO NOTHING",
+        (
+            secret.id.as_bytes(),
+            secret.workspace.as_bytes(),
+            secret.name.as_str(),
+            secret.name.key(),
+            secret.current.as_bytes(),
+            secret.created.millis(),
+            secret.updated.millis(),
+            mac.0,
+        ),
+    )
+}
+
 fn insert_one(unit: &Unit<'_>, insert: SecretVersionInsert) -> Result<(), Error> {
     let SecretVersionInsert { secret: Authenticated { row: secret, mac }, version, sealed } = insert;
     let fits = version.row.id == secret.current
@@ -75,22 +95,7 @@ fn insert_one(unit: &Unit<'_>, insert: SecretVersionInsert) -> Result<(), Error>
     }
     workspaces::require(unit, secret.workspace)?;
     let changed = if secret.revision == 1 {
-        sql::run(
-            unit,
-            "INSERT INTO secret (id, workspace, name, name_key, current, revision, created, updated, mac)
-             VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, ?8)
-             ON CONFLICT (workspace, name_key) DO NOTHING",
-            (
-                secret.id.as_bytes(),
-                secret.workspace.as_bytes(),
-                secret.name.as_str(),
-                secret.name.key(),
-                secret.current.as_bytes(),
-                secret.created.millis(),
-                secret.updated.millis(),
-                mac.0,
-            ),
-        )?
+        secret_row_insert(unit, &secret, mac)?
     } else {
         sql::run(
             unit,

@@ -2,13 +2,11 @@
 //! derive it from the address that they talk to, and spell it in several ways; here it has one.
 
 use http::Uri;
+use kluis_core::api::keyvault::VAULT_LABEL;
 
 use crate::app::App;
 use crate::config::HostName;
 
-/// The label before an installation's name in the resource that stands for its vaults; a vault's own host has the
-/// workspace's name before it.
-const VAULT: &str = "vault";
 /// The port that nobody writes.
 const HTTPS: u16 = 443;
 
@@ -35,7 +33,7 @@ impl App {
     /// gets a token for it here.
     pub fn audience(&self, resource: &str) -> Option<Audience> {
         let (host, canonical) = host_of(resource)?;
-        let vaults_of = host.strip_prefix(VAULT).and_then(|rest| rest.strip_prefix('.'));
+        let vaults_of = host.strip_prefix(VAULT_LABEL).and_then(|rest| rest.strip_prefix('.'));
         let ours = self.hosts.iter().any(|own| match own {
             HostName::Dns(name) => *name == host || vaults_of == Some(name),
             HostName::Ip(address) => host.trim_matches(['[', ']']).parse() == Ok(*address),
